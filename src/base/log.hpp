@@ -1,0 +1,28 @@
+// Logging by subsystem on spdlog, to stderr. HAWSER_LOG sets the levels: "info" or "warn,net=debug,member=trace".
+// Messages go through fmt; the arguments are formatted only when the level is on.
+#pragma once
+
+#include <fmt/format.h>
+
+#include <string_view>
+
+namespace hawser::log {
+
+enum class Level { trace, debug, info, warn, error };
+enum class Subsystem { coordinator, member, net, data, api };
+
+bool enabled(Subsystem subsystem, Level level);
+void write(Subsystem subsystem, Level level, std::string_view text);
+
+template <typename... Args>
+void message(Subsystem subsystem, Level level, fmt::format_string<Args...> format, Args&&... args) {
+  if (enabled(subsystem, level)) write(subsystem, level, fmt::format(format, std::forward<Args>(args)...));
+}
+
+// Reads a setting such as HAWSER_LOG again; the library reads the environment once, at first use.
+void configure(std::string_view setting);
+
+// Bytes of a stranger, fit for a log line: control characters and non-ASCII escaped, cut at `limit` characters.
+std::string printable(std::string_view bytes, std::size_t limit = 64);
+
+}  // namespace hawser::log
