@@ -1,6 +1,6 @@
-// Runs a fuzz target without libFuzzer: once over every file of the folders or files given, over the empty input, and over a
-// fixed number of random inputs and random changes of the corpus, from a printed seed. So each decoder's corpus is a
-// regression test with every compiler.
+// Runs a fuzz target without libFuzzer: once over every file of the folders or files given, over the empty input, and
+// over a fixed number of random inputs and random changes of the corpus, from a printed seed. So each decoder's corpus
+// is a regression test with every compiler.
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
