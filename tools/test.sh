@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Builds and runs every test of Hawser, on a machine that has nothing but Debian 12 or Ubuntu 24.04 (root or sudo). What is
+# missing is installed first; what is there is left alone, so that later runs are quick and need no network. The last line of
+# stdout is "N passed, N failed", summed over ctest and pytest; the exit status is 0 only if nothing failed.
+set -euo pipefail
+
+usage() {
+  cat <<'HELP'
+usage: tools/test.sh [option...]
+
+Without options: the release build and its tests, then the Python package and its tests.
+
+  --long           all of it: also --asan, --tsan and --fuzz 60
+  --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+  --tsan           also the tests under ThreadSanitizer
+  --fuzz SECONDS   also each fuzz target for so many seconds (clang)
+  --torch          also installs torch (CPU) into .venv, for the tests that need it; else they are skipped where it is missing
+  --help           this text
+
+HAWSER_JOBS sets how many compilers run at once (default: one a processor).
+Exit status: 0 all passed, 1 some failed or could not be built, 2 wrong options.
+HELP
+}
+
+asan='' tsan='' fuzz='' torch=''
+while (($#)); do
+  case $1 in
+    --long) asan=1 tsan=1 fuzz=${fuzz:-60} ;;
+    --asan) asan=1 ;;
+    --tsan) tsan=1 ;;
+    --fuzz)
+      [[ ${2:-} =~ ^[1-9][0-9]*$ ]] || { echo "test.sh: --fuzz needs a number of seconds" >&2; exit 2; }
+      fuzz=$2
+      shift
+      ;;
+    --torch) torch=1 ;;
+    --help | -h) usage; exit 0 ;;
+    *) echo "test.sh: unknown option $1; --help lists them" >&2; exit 2 ;;
+  esac
+  shift
+done
+
+# shellcheck source=tools/setup.sh
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+cd "$hawser_root"
+
+passed=0 failed=0 skipped=0
+results=$hawser_root/build/results
+mkdir -p "$results"
+
+# count NAME STATUS FILE: adds the counts of a JUnit file. A run that ended badly without a failed case counts as one.
+count() {
+  local numbers p f s
+  if ! numbers=$("$hawser_python" - "$3" <<'PYTHON'
+import sys
+import xml.etree.ElementTree as ElementTree
+
+cases = list(ElementTree.parse(sys.argv[1]).iter("testcase"))
+failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
+skipped = [case for case in cases if case not in failed and case.find("skipped") is not None]
+print(len(cases) - len(failed) - len(skipped), len(failed), len(skipped))
+PYTHON
+  ); then
+    numbers="0 0 0"
+  fi
+  read -r p f s <<<"$numbers"
+  if (($2 != 0 && f == 0)); then f=1; fi
+  if ((p + f == 0)); then f=1; fi # a run without a test is no success
+  hawser_say "$1: $p passed, $f failed, $s skipped"
+  passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+}
+
+run_ctest() {
+  local preset=$1 status=0
+  hawser_say "testing the preset $preset"
+  rm -f "$results/$preset.xml"
+  ctest --preset "$preset" --parallel 2 --output-junit "$results/$preset.xml" || status=$?
+  count "ctest $preset" "$status" "$results/$preset.xml"
+}
+
+run_pytest() {
+  local status=0
+  if [[ ! -e pyproject.toml ]]; then
+    hawser_say "no pyproject.toml: the Python package is not tested"
+    return
+  fi
+  hawser_pip_install
+  hawser_say "testing the Python package"
+  rm -f "$results/pytest.xml"
+  "$hawser_python" -m pytest -q bindings/python/tests --junitxml="$results/pytest.xml" || status=$?
+  count pytest "$status" "$results/pytest.xml"
+}
+
+run_fuzz() {
+  local target status
+  hawser_build fuzz
+  while read -r target; do
+    [[ -n $target ]] || continue
+    hawser_say "fuzzing $target for $fuzz s"
+    status=0
+    mkdir -p "build/fuzz-corpus/$target"
+    local corpora=("build/fuzz-corpus/$target")
+    [[ ! -d tests/fuzz/corpus/$target ]] || corpora+=("tests/fuzz/corpus/$target")
+    "build/fuzz/tests/fuzz/$target" -max_total_time="$fuzz" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
+      -artifact_prefix="$results/$target-" "${corpora[@]}" >"$results/$target.log" 2>&1 || status=$?
+    if ((status == 0)); then
+      grep -E 'number_of_executed_units|cov:' "$results/$target.log" | tail -n 2 >&2 || true
+      passed=$((passed + 1))
+    else
+      tail -n 60 "$results/$target.log" >&2
+      failed=$((failed + 1))
+    fi
+  done <build/fuzz/fuzz_targets.txt
+}
+
+clang=()
+if [[ -n $fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; then
+  clang=(clang)
+fi
+hawser_apt "${clang[@]}"
+hawser_venv ${torch:+torch==2.13.0}
+
+hawser_build release
+run_ctest release
+run_pytest
+if [[ -n $asan ]]; then
+  hawser_build asan
+  run_ctest asan
+fi
+if [[ -n $tsan ]]; then
+  hawser_build tsan
+  run_ctest tsan
+fi
+if [[ -n $fuzz ]]; then
+  run_fuzz
+fi
+
+echo "$passed passed, $failed failed$( ((skipped == 0)) || echo ", $skipped skipped")"
+((failed == 0))
