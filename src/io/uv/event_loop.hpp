@@ -1,0 +1,64 @@
+// A libuv loop on a thread of its own, the only thread that touches what belongs to it. Other threads hand it tasks
+// with post. All signals are blocked there, so that handlers run on threads of the user and a broken connection gives
+// EPIPE, not SIGPIPE.
+#pragma once
+
+#include <uv.h>
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/status.hpp"
+
+namespace hawser::io {
+
+class EventLoop {
+ public:
+  using Task = std::function<void()>;
+
+  // The name is cut at 15 bytes, Linux's limit. RESOURCE: no descriptors, memory or threads left.
+  static Result<std::unique_ptr<EventLoop>> start(const std::string& thread_name);
+  // As stop. Not on the loop's own thread.
+  ~EventLoop();
+  EventLoop(const EventLoop&) = delete;
+  EventLoop& operator=(const EventLoop&) = delete;
+
+  // Any thread. Tasks run in the order in which they were posted, never inside post and never under a lock. False: the
+  // loop has ended or is ending and the task was dropped.
+  bool post(Task task);
+  // Runs the task on the loop and returns when it is done; at once when called there. False as for post: it has not
+  // run.
+  bool call(const Task& task);
+  // Runs what was posted, then closes every handle without calling anybody back, and joins the thread. Any thread but
+  // the loop's own; more than once is fine.
+  void stop();
+
+  [[nodiscard]] bool on_thread() const;
+  [[nodiscard]] uv_loop_t* handle() { return &loop_; }
+  // Room for one read; only valid inside the callback it was filled for.
+  [[nodiscard]] std::array<char, 65536>& read_buffer() { return read_buffer_; }
+
+ private:
+  EventLoop() = default;
+  void run();
+  void run_tasks();
+  void close_handles();
+
+  uv_loop_t loop_ = {};
+  uv_async_t wake_ = {};
+  std::thread thread_;
+  std::array<char, 65536> read_buffer_;
+
+  std::mutex mutex_;  // guards what follows
+  std::vector<Task> tasks_;
+  bool accepting_ = true;
+  std::mutex join_mutex_;
+};
+
+}  // namespace hawser::io
