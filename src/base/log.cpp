@@ -142,22 +142,4 @@ void write(Subsystem subsystem, Level level, std::string_view text) { logger().w
 
 void configure(std::string_view setting) { logger().configure(setting); }
 
-std::string printable(std::string_view bytes, std::size_t limit) {
-  std::string out;
-  for (const char c : bytes) {
-    const auto byte = static_cast<unsigned char>(c);
-    std::string piece;
-    if (c == '\\') {
-      piece = "\\\\";
-    } else if (byte >= 0x20 && byte < 0x7f) {
-      piece = std::string(1, c);
-    } else {
-      piece = fmt::format("\\x{:02x}", static_cast<unsigned>(byte));
-    }
-    if (out.size() + piece.size() > limit) return out + "...";
-    out += piece;
-  }
-  return out;
-}
-
 }  // namespace hawser::log

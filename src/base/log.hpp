@@ -6,6 +6,8 @@
 
 #include <string_view>
 
+#include "base/text.hpp"
+
 namespace hawser::log {
 
 enum class Level { trace, debug, info, warn, error };
@@ -22,7 +24,6 @@ void message(Subsystem subsystem, Level level, fmt::format_string<Args...> forma
 // Reads a setting such as HAWSER_LOG again; the library reads the environment once, at first use.
 void configure(std::string_view setting);
 
-// Bytes of a stranger, fit for a log line: control characters and non-ASCII escaped, cut at `limit` characters.
-std::string printable(std::string_view bytes, std::size_t limit = 64);
+using hawser::printable;
 
 }  // namespace hawser::log

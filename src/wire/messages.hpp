@@ -1,0 +1,306 @@
+// The messages of the control plane and the header of data frames, as values. docs/protocol.md has the same tables with
+// the bytes; control.hpp and frame.hpp turn them into bytes and back; fields.hpp names the fields of each in wire
+// order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "base/types.hpp"
+
+namespace hawser::wire {
+
+inline constexpr std::uint16_t version = 1;  // of the wire format: grows with every change that an old end cannot read
+
+// Everything that comes from the network has a limit; all of them stand here.
+inline constexpr std::size_t control_bytes_max = 4U << 20;    // payload of a control frame; the longest Install fits
+inline constexpr std::size_t control_bytes_max_hello = 2048;  // payload of the first frame on any connection
+inline constexpr std::size_t name_bytes_max = 64;
+inline constexpr std::size_t host_bytes_max = 255;   // RFC 1035
+inline constexpr std::size_t text_bytes_max = 1024;  // sentences
+inline constexpr std::size_t members_max = 1024;
+inline constexpr std::size_t ops_open_max = 1024;             // per group member
+inline constexpr std::size_t done_committed_max = 64;         // keys in one Done
+inline constexpr std::size_t data_bytes_max = 4U << 20;       // payload of a data frame
+inline constexpr std::size_t small_payload_bytes_max = 4096;  // payload of a begin or done frame
+
+// ------------------------------------------------------------------------------------------------------ building
+// blocks
+
+struct PeerInfo {
+  PeerId id;
+  std::string name;
+  std::string host;  // numeric address that others dial; a loopback address means "the host of the coordinator"
+  std::uint16_t port = 0;
+  bool operator==(const PeerInfo&) const = default;
+};
+
+struct ViewMember {
+  PeerInfo peer;
+  std::uint64_t joined = 0;  // generation in which it became a member; takes part in operations of that one and later
+  bool operator==(const ViewMember&) const = default;
+};
+
+// The immutable membership of a group. number grows by one with every view. epoch is the number of the last view that
+// removed a member: it fences data frames, since operations open then start again. generation is the number of the last
+// view that admitted one: it fences the matching of calls, since newcomers begin to count there.
+struct View {
+  std::uint64_t number = 0;
+  std::uint64_t epoch = 0;
+  std::uint64_t generation = 0;
+  std::vector<ViewMember> members;  // in rank order: newcomers are appended
+  bool operator==(const View&) const = default;
+};
+
+// What matches a call with the calls of other members. tag 0 is the stream of untagged calls.
+struct OpKey {
+  std::uint64_t generation = 0;
+  std::uint64_t tag = 0;
+  std::uint64_t sequence = 0;  // within the tag, from 0 in every generation
+  auto operator<=>(const OpKey&) const = default;
+};
+
+enum class OpKind : std::uint8_t { all_reduce = 0, broadcast = 1, barrier = 2 };
+inline constexpr std::size_t op_kind_count = 3;
+
+// What members must agree on.
+struct OpParams {
+  OpKind kind = OpKind::barrier;
+  Dtype dtype = Dtype::u8;
+  Redop redop = Redop::sum;
+  std::uint8_t strict = 0;  // policy: 1 = PEER_LOST instead of a rerun
+  std::uint32_t min_participants = 0;
+  std::uint64_t count = 0;
+  PeerId root;  // broadcast; zero otherwise
+  bool operator==(const OpParams&) const = default;
+};
+
+struct Digest128 {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+  bool operator==(const Digest128&) const = default;
+};
+
+// Why an operation is to end without a result. Values are on the wire.
+enum class FaultReason : std::uint8_t {
+  none = 0,
+  mismatch = 1,
+  diverged = 2,
+  timeout = 3,
+  cancelled = 4,
+  resource = 5,
+  root_lost = 6
+};
+inline constexpr std::size_t fault_reason_count = 7;
+
+enum class OpPhase : std::uint8_t { open = 0, done = 1 };
+inline constexpr std::size_t op_phase_count = 2;
+
+// A member's answer about one operation when the group is sealed. A fault other than none is its vote to abort.
+struct OpState {
+  OpKey key;
+  OpParams params;
+  OpPhase phase = OpPhase::open;
+  Digest128 digest;  // of the result when done
+  FaultReason fault = FaultReason::none;
+  std::string text;  // about the fault
+  bool operator==(const OpState&) const = default;
+};
+
+// commit: every member holds the result. abort: it ends with `reason` everywhere. rerun: a participant was lost; it
+// starts again in the new epoch (strict policy: PEER_LOST). Operations without an outcome go on untouched.
+enum class Verdict : std::uint8_t { commit = 0, abort = 1, rerun = 2 };
+inline constexpr std::size_t verdict_count = 3;
+
+struct Outcome {
+  OpKey key;
+  Verdict verdict = Verdict::commit;
+  FaultReason reason = FaultReason::none;  // abort only
+  std::string text;                        // abort: the same sentence at every member
+  bool operator==(const Outcome&) const = default;
+};
+
+struct Departure {
+  PeerId id;
+  std::string name;
+  bool left = false;  // true: it said Leave; false: it was lost
+  std::string text;   // how it was lost
+  bool operator==(const Departure&) const = default;
+};
+
+// --------------------------------------------------------------------------------- messages between peer and
+// coordinator
+
+// peer -> coordinator, first frame. A peer that was a member and lost its connection names its run and view.
+struct Hello {
+  PeerId peer;
+  std::uint32_t group = 0;
+  std::uint32_t min_size = 1;
+  std::string name;
+  RunId run;               // zero, or the run it is a member of
+  std::uint64_t view = 0;  // number of its view then
+  bool operator==(const Hello&) const = default;
+};
+// coordinator -> peer
+struct Welcome {
+  RunId run;
+  std::uint32_t heartbeat_ms = 0;
+  std::uint32_t peer_timeout_ms = 0;
+  std::string seen_host;       // the address the peer's connection comes from
+  bool loopback_only = false;  // the coordinator listens on loopback only, so all peers are on this host
+  bool operator==(const Welcome&) const = default;
+};
+// coordinator -> peer, then it closes. code is a hawser_status_t.
+struct Refuse {
+  RunId run;
+  std::uint32_t code = 0;
+  std::string text;
+  bool operator==(const Refuse&) const = default;
+};
+// peer -> coordinator: listening; wants to be admitted. host empty: use the address seen.
+struct Join {
+  std::string host;
+  std::uint16_t port = 0;
+  bool operator==(const Join&) const = default;
+};
+// coordinator -> peer: these two may connect with this ticket; `dial` says whether the receiver dials.
+struct Meet {
+  PeerInfo peer;
+  Ticket ticket;
+  bool dial = false;
+  bool operator==(const Meet&) const = default;
+};
+// coordinator -> peer: it went away before it was admitted.
+struct Forget {
+  PeerId peer;
+  bool operator==(const Forget&) const = default;
+};
+// peer -> coordinator: the first strand with that peer is up (sent by the end that dialled).
+struct Connected {
+  PeerId peer;
+  bool operator==(const Connected&) const = default;
+};
+// coordinator -> members: someone waits. Each answers how many admission points it has passed and passes no more until
+// it hears the target.
+struct AdmitQuery {
+  std::uint64_t round = 0;
+  bool operator==(const AdmitQuery&) const = default;
+};
+struct AdmitPromise {
+  std::uint64_t round = 0;
+  std::uint64_t passed = 0;
+  bool operator==(const AdmitPromise&) const = default;
+};
+// coordinator -> members: stop at the call that would pass point number `target` (counted from 1).
+struct AdmitTarget {
+  std::uint64_t round = 0;
+  std::uint64_t target = 0;
+  bool operator==(const AdmitTarget&) const = default;
+};
+// member -> coordinator: stopped there.
+struct AtPoint {
+  std::uint64_t round = 0;
+  bool operator==(const AtPoint&) const = default;
+};
+// coordinator -> members: nobody waits any more; go on.
+struct AdmitCancel {
+  std::uint64_t round = 0;
+  bool operator==(const AdmitCancel&) const = default;
+};
+// member -> coordinator: no open operations here and none to come.
+struct Leave {
+  bool operator==(const Leave&) const = default;
+};
+// both ways, every heartbeat interval
+struct Heartbeat {
+  std::uint64_t sequence = 0;
+  bool operator==(const Heartbeat&) const = default;
+};
+// member -> coordinator: no connection to that member can be made or kept.
+struct Suspect {
+  PeerId peer;
+  std::string text;
+  bool operator==(const Suspect&) const = default;
+};
+// member -> coordinator: this operation must end without a result; asks for a view change that decides it.
+struct OpFault {
+  std::uint64_t view = 0;
+  OpKey key;
+  FaultReason reason = FaultReason::none;
+  std::string text;
+  bool operator==(const OpFault&) const = default;
+};
+// coordinator -> members: say no Done until the next Install; answer with SealReply.
+struct Seal {
+  std::uint64_t term = 0;
+  bool operator==(const Seal&) const = default;
+};
+struct SealReply {
+  std::uint64_t term = 0;
+  std::uint64_t view = 0;
+  std::vector<OpState> ops;
+  bool operator==(const SealReply&) const = default;
+};
+// coordinator -> members of the old and the new view
+struct Install {
+  std::uint64_t term = 0;
+  View view;
+  bool sealed = false;             // a Seal went before: the outcomes decide everything that was open
+  std::uint64_t admit_target = 0;  // not 0: the admission point at which members stand
+  std::vector<Outcome> outcomes;
+  std::vector<Departure> departures;
+  bool operator==(const Install&) const = default;
+};
+
+// ------------------------------------------------------------------------------------------- messages between two
+// peers
+
+// dialling peer -> accepting peer, first frame on a strand
+struct StrandHello {
+  PeerId from;
+  PeerId to;
+  Ticket ticket;
+  std::uint32_t index = 0;  // 0: the light strand for control of operations; 1..64: bulk
+  bool operator==(const StrandHello&) const = default;
+};
+// accepting peer -> dialling peer; data frames follow in both directions
+struct StrandAccept {
+  std::uint32_t index = 0;
+  bool operator==(const StrandAccept&) const = default;
+};
+
+// The alternative's index + 1 is the type number on the wire: append only.
+using Message =
+    std::variant<Hello, Welcome, Refuse, Join, Meet, Forget, Connected, AdmitQuery, AdmitPromise, AdmitTarget, AtPoint,
+                 AdmitCancel, Leave, Heartbeat, Suspect, OpFault, Seal, SealReply, Install, StrandHello, StrandAccept>;
+const char* message_name(const Message& message);
+
+// ------------------------------------------------------------------------------------------------------- data frames
+
+// begin: payload OpParams; the sender has posted its buffers for the operation. data: one unit of the plan.
+// done: payload Done; the sender holds the whole result. ack: `count` tracked frames of this strand have been taken in.
+enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4 };
+
+struct FrameHeader {
+  FrameType type = FrameType::ack;
+  std::uint64_t epoch = 0;
+  OpKey key;
+  std::uint32_t slice = 0;   // data: which slice of the operation
+  std::uint32_t step = 0;    // data: which step of the plan
+  std::uint32_t length = 0;  // bytes of payload that follow
+  std::uint32_t check =
+      0;  // data: low bits of a hash of OpParams, so that bytes of another call are never reduced. ack: count
+  bool operator==(const FrameHeader&) const = default;
+};
+inline constexpr std::size_t frame_header_bytes = 64;
+
+struct Done {
+  Digest128 digest;
+  std::vector<OpKey> committed;  // operations the sender has committed since its last Done
+  bool operator==(const Done&) const = default;
+};
+
+}  // namespace hawser::wire
