@@ -1,0 +1,29 @@
+// What the variants hand to the dispatcher: one constant table of functions each, in files compiled for their
+// instruction set. The tables are read-only; any thread.
+#pragma once
+
+#include "kernels/kernels.hpp"
+
+namespace hawser::kernels {
+
+constexpr std::size_t index_of(Dtype dtype) { return static_cast<std::size_t>(dtype); }
+constexpr std::size_t index_of(Redop redop) { return static_cast<std::size_t>(redop); }
+constexpr std::size_t half_index(Dtype dtype) { return dtype == Dtype::f16 ? 0 : 1; }
+
+struct Table {
+  ReduceFn reduce[dtype_count][redop_count];
+  WideFns wide[2][redop_count];  // by half_index
+  void (*narrow[2])(void* dst, const float* src_wide, std::size_t count, std::uint32_t divisor);
+  void (*divide[dtype_count])(void* data, std::size_t count, std::uint32_t divisor);
+};
+
+extern const Table scalar_table;
+#if defined(__x86_64__)
+extern const Table avx2_table;
+extern const Table avx512_table;
+#endif
+
+// What HAWSER_KERNELS, nullptr when unset, makes of `best`. Warns in the log when it asks for what cannot be had.
+Variant choose_variant(const char* setting, Variant best);
+
+}  // namespace hawser::kernels

@@ -1,0 +1,393 @@
+// The loops and the arithmetic of every variant, as templates over `Isa`: how many bytes a vector has and how f16 and
+// f32 turn into each other. Written with the generic vectors of GCC and clang, so that each operation is one IEEE or
+// wrapping operation per element whatever the width; hence the same bits from every variant. Any thread.
+//
+// Each variant includes this in a file compiled with its own instruction set. Were a function of it, or of the standard
+// library, emitted as a mergeable symbol, the linker could keep the AVX-512 copy for everybody. So all of it has
+// internal linkage, and no function of the standard library is used; tests/unit/kernels/symbols.py checks the object
+// files.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/dispatch.hpp"
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace hawser::kernels {
+namespace {  // NOLINT(google-build-namespaces): internal linkage is the point, see above
+
+using Bytes = unsigned char;
+
+template <class T, std::size_t lanes>
+struct VectorOf {
+  typedef T type __attribute__((vector_size(lanes * sizeof(T))));
+};
+template <class T, std::size_t lanes>
+using Vector = typename VectorOf<T, lanes>::type;
+
+// A caller's thread may flush denormals, round another way or trap: other bits than its peers get, or SIGFPE. This is
+// the default environment for as long as it lives. The loops are separate, never inlined functions because a compiler
+// does not see that arithmetic depends on it, but moves none across a call that writes memory.
+class FloatEnvironment {
+ public:
+  FloatEnvironment(const FloatEnvironment&) = delete;
+  FloatEnvironment& operator=(const FloatEnvironment&) = delete;
+#if defined(__x86_64__)
+  FloatEnvironment() : saved_(_mm_getcsr()) {
+    if ((saved_ & ~flags) != standard) _mm_setcsr(standard);
+  }
+  ~FloatEnvironment() {
+    if ((saved_ & ~flags) != standard) _mm_setcsr(saved_);
+  }
+
+ private:
+  static constexpr unsigned flags = 0x3f;       // sticky, of past exceptions
+  static constexpr unsigned standard = 0x1f80;  // all exceptions masked, round to nearest even, denormals kept
+  unsigned saved_;
+#elif defined(__aarch64__)
+  FloatEnvironment() {
+    asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    if (saved_ != 0) asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{0}) : "memory");
+  }
+  ~FloatEnvironment() {
+    if (saved_ != 0) asm volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
+  }
+
+ private:
+  std::uint64_t saved_;
+#else
+  FloatEnvironment() = default;
+  ~FloatEnvironment() {}
+#endif
+};
+
+// ---------------------------------------------------------------------------------------------------------- elements
+// in memory
+
+// Elements which are computed with as they are stored. `p` need not even be aligned to the element.
+template <class T, std::size_t lane_count>
+struct Plain {
+  using V = Vector<T, lane_count>;
+  static constexpr std::size_t lanes = lane_count;
+  static constexpr std::size_t size = sizeof(T);
+  static V load(const Bytes* p) {
+    V v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return v;
+  }
+  static void store(Bytes* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
+};
+
+// f16 and bf16, computed with as f32. What is stored has no NaN but the canonical one.
+template <class Isa>
+struct F16 {
+  static constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
+  static constexpr std::size_t size = 2;
+  using Raw = Plain<std::uint16_t, lanes>;
+  using V = Vector<float, lanes>;
+  static V load(const Bytes* p) { return Isa::widen_f16(Raw::load(p)); }
+  static void store(Bytes* p, V v) { Raw::store(p, Isa::narrow_f16(v)); }
+};
+
+template <class Isa>
+struct Bf16 {
+  static constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
+  static constexpr std::size_t size = 2;
+  using Raw = Plain<std::uint16_t, lanes>;
+  using V = Vector<float, lanes>;
+  using Bits = Vector<std::uint32_t, lanes>;
+  static V load(const Bytes* p) { return reinterpret_cast<V>(Isa::widen_u16(Raw::load(p)) << 16); }
+  // Half of what is cut off is added, less one where the last bit kept is even: round to nearest even. The canonical
+  // NaN of f32 becomes that of bf16, since its low half is 0.
+  static void store(Bytes* p, V v) {
+    const Bits bits = reinterpret_cast<Bits>(v);
+    const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    Raw::store(p, Isa::narrow_u32(rounded));
+  }
+};
+
+// -------------------------------------------------------------------------------------------------------------------
+// arithmetic
+
+template <class T>
+struct Number {
+  static constexpr bool is_float = false;
+};
+template <>
+struct Number<float> {
+  static constexpr bool is_float = true;
+  using Bits = std::uint32_t;
+  static constexpr Bits nan = 0x7fc00000u;
+};
+template <>
+struct Number<double> {
+  static constexpr bool is_float = true;
+  using Bits = std::uint64_t;
+  static constexpr Bits nan = 0x7ff8000000000000u;
+};
+
+template <class T, std::size_t lanes>
+struct Arithmetic {
+  using V = Vector<T, lanes>;
+
+  // Every NaN becomes the canonical one.
+  static V canonical(V v) {
+    if constexpr (Number<T>::is_float) {
+      return v == v ? v : nan();
+    } else {
+      return v;
+    }
+  }
+  static V nan() {
+    using Bits = Vector<typename Number<T>::Bits, lanes>;
+    return reinterpret_cast<V>(Bits{} + Number<T>::nan);
+  }
+  static V splat(T value) { return V{} + value; }
+};
+
+// Integers come here as unsigned types, whose overflow wraps.
+struct Sum {
+  template <class T, std::size_t lanes, class V>
+  static V apply(V a, V b) {
+    return Arithmetic<T, lanes>::canonical(a + b);
+  }
+};
+
+struct Prod {
+  template <class T, std::size_t lanes, class V>
+  static V apply(V a, V b) {
+    return Arithmetic<T, lanes>::canonical(a * b);
+  }
+};
+
+// `a < b ? a : b` and the same with a and b exchanged differ only for -0 and +0, where the sign bits decide, and for
+// NaNs.
+struct Min {
+  template <class T, std::size_t lanes, class V>
+  static V apply(V a, V b) {
+    if constexpr (Number<T>::is_float) {
+      using Bits = Vector<typename Number<T>::Bits, lanes>;
+      const V x = a < b ? a : b;
+      const V y = b < a ? b : a;
+      const V least = reinterpret_cast<V>(reinterpret_cast<Bits>(x) | reinterpret_cast<Bits>(y));
+      return ((a == a) & (b == b)) ? least : Arithmetic<T, lanes>::nan();
+    } else {
+      return a < b ? a : b;
+    }
+  }
+};
+
+struct Max {
+  template <class T, std::size_t lanes, class V>
+  static V apply(V a, V b) {
+    if constexpr (Number<T>::is_float) {
+      using Bits = Vector<typename Number<T>::Bits, lanes>;
+      const V x = a > b ? a : b;
+      const V y = b > a ? b : a;
+      const V greatest = reinterpret_cast<V>(reinterpret_cast<Bits>(x) & reinterpret_cast<Bits>(y));
+      return ((a == a) & (b == b)) ? greatest : Arithmetic<T, lanes>::nan();
+    } else {
+      return a > b ? a : b;
+    }
+  }
+};
+
+// ------------------------------------------------------------------------------------------------------------------------
+// loops
+
+// dst[i] = a[i] op b[i]. The last, incomplete vector is computed whole in copies padded with zeros, so every element
+// sees the same instructions. An element is read before it is written and never again: dst may be a or b.
+template <class Op, class T, class Out, class A, class B>
+[[gnu::noinline]] void zip(Bytes* dst, const Bytes* a, const Bytes* b, std::size_t count) noexcept {
+  constexpr std::size_t lanes = Out::lanes;
+  const std::size_t whole = count - count % lanes;
+  for (std::size_t i = 0; i < whole; i += lanes) {
+    Out::store(dst + i * Out::size, Op::template apply<T, lanes>(A::load(a + i * A::size), B::load(b + i * B::size)));
+  }
+  const std::size_t rest = count - whole;
+  if (rest == 0) return;
+  Bytes last_a[lanes * A::size] = {};
+  Bytes last_b[lanes * B::size] = {};
+  Bytes last_out[lanes * Out::size];
+  __builtin_memcpy(last_a, a + whole * A::size, rest * A::size);
+  __builtin_memcpy(last_b, b + whole * B::size, rest * B::size);
+  Out::store(last_out, Op::template apply<T, lanes>(A::load(last_a), B::load(last_b)));
+  __builtin_memcpy(dst + whole * Out::size, last_out, rest * Out::size);
+}
+
+// dst[i] = op(src[i]); dst may be src where the elements have one size.
+template <class Out, class In, class Op>
+[[gnu::noinline]] void map(Bytes* dst, const Bytes* src, std::size_t count, Op op) noexcept {
+  constexpr std::size_t lanes = Out::lanes;
+  const std::size_t whole = count - count % lanes;
+  for (std::size_t i = 0; i < whole; i += lanes) Out::store(dst + i * Out::size, op(In::load(src + i * In::size)));
+  const std::size_t rest = count - whole;
+  if (rest == 0) return;
+  Bytes last_in[lanes * In::size] = {};
+  Bytes last_out[lanes * Out::size];
+  __builtin_memcpy(last_in, src + whole * In::size, rest * In::size);
+  Out::store(last_out, op(In::load(last_in)));
+  __builtin_memcpy(dst + whole * Out::size, last_out, rest * Out::size);
+}
+
+// ----------------------------------------------------------------------------------------------------------- entries
+// of the table
+
+template <class Op, class T, class Out, class A, class B>
+void reduce_entry(void* dst, const void* a, const void* b, std::size_t count) {
+  const FloatEnvironment environment;
+  zip<Op, T, Out, A, B>(static_cast<Bytes*>(dst), static_cast<const Bytes*>(a), static_cast<const Bytes*>(b), count);
+}
+
+template <class Op, class Isa, class Half>
+void first_entry(float* dst_wide, const void* a, const void* b, std::size_t count) {
+  reduce_entry<Op, float, Plain<float, Half::lanes>, Half, Half>(dst_wide, a, b, count);
+}
+
+template <class Op, class Isa, class Half>
+void next_entry(float* dst_wide, const float* a_wide, const void* b, std::size_t count) {
+  using Wide = Plain<float, Half::lanes>;
+  reduce_entry<Op, float, Wide, Wide, Half>(dst_wide, a_wide, b, count);
+}
+
+template <class T, std::size_t lanes>
+struct DivideFloat {
+  Vector<T, lanes> divisor;
+  Vector<T, lanes> operator()(Vector<T, lanes> v) const { return Arithmetic<T, lanes>::canonical(v / divisor); }
+};
+
+template <std::size_t lanes>
+struct Canonical {
+  Vector<float, lanes> operator()(Vector<float, lanes> v) const { return Arithmetic<float, lanes>::canonical(v); }
+};
+
+template <class Half>
+void narrow_entry(void* dst, const float* src_wide, std::size_t count, std::uint32_t divisor) {
+  constexpr std::size_t lanes = Half::lanes;
+  using Wide = Plain<float, lanes>;
+  const FloatEnvironment environment;
+  Bytes* const out = static_cast<Bytes*>(dst);
+  const Bytes* const in = reinterpret_cast<const Bytes*>(src_wide);
+  if (divisor == 1) {  // divides nothing: saves the slowest instruction of the loop
+    map<Half, Wide>(out, in, count, Canonical<lanes>{});
+  } else {
+    const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(divisor));
+    map<Half, Wide>(out, in, count, DivideFloat<float, lanes>{value});
+  }
+}
+
+template <class T, class Element>
+void divide_float_entry(void* data, std::size_t count, std::uint32_t divisor) {
+  const FloatEnvironment environment;
+  Bytes* const bytes = static_cast<Bytes*>(data);
+  const auto value = Arithmetic<T, Element::lanes>::splat(static_cast<T>(divisor));
+  map<Element, Element>(bytes, bytes, count, DivideFloat<T, Element::lanes>{value});
+}
+
+// Integers of up to 32 bits by a division of floats F. For 0 <= x and 0 < d the rounded quotient never reaches the next
+// integer while x + d stays below 2^(bits of F's significand): the nearest to it is then further from it than the
+// rounding moves. Truncation thus gives floor(x / d), and the sign takes no part in either.
+template <class T, class F, std::size_t lanes>
+struct DivideSmall {
+  Vector<F, lanes> divisor;
+  Vector<T, lanes> operator()(Vector<T, lanes> v) const {
+    if constexpr (sizeof(T) < 4) {  // through 32 bits: the only integers the instructions convert
+      using Wide = Vector<std::int32_t, lanes>;
+      const auto quotient = __builtin_convertvector(__builtin_convertvector(v, Wide), Vector<F, lanes>) / divisor;
+      return __builtin_convertvector(__builtin_convertvector(quotient, Wide), Vector<T, lanes>);
+    } else {
+      const auto quotient = __builtin_convertvector(v, Vector<F, lanes>) / divisor;
+      return __builtin_convertvector(quotient, Vector<T, lanes>);
+    }
+  }
+};
+
+template <class Isa, class T>
+void divide_integer_entry(void* data, std::size_t count, std::uint32_t divisor) {
+  if (divisor == 1) return;
+  Bytes* const bytes = static_cast<Bytes*>(data);
+  if constexpr (sizeof(T) == 8) {  // no instruction set divides vectors of these
+    for (std::size_t i = 0; i < count; ++i) {
+      T value;
+      __builtin_memcpy(&value, bytes + i * sizeof value, sizeof value);
+      value /= static_cast<T>(divisor);
+      __builtin_memcpy(bytes + i * sizeof value, &value, sizeof value);
+    }
+  } else if constexpr (sizeof(T) == 4) {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(double);
+    using Element = Plain<T, lanes>;
+    const FloatEnvironment environment;
+    const auto value = Arithmetic<double, lanes>::splat(static_cast<double>(divisor));
+    map<Element, Element>(bytes, bytes, count, DivideSmall<T, double, lanes>{value});
+  } else {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
+    using Element = Plain<T, lanes>;
+    const FloatEnvironment environment;
+    const std::uint32_t enough = divisor < 65536 ? divisor : 65536;  // any such gives 0, and x + d stays below 2^24
+    const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(enough));
+    map<Element, Element>(bytes, bytes, count, DivideSmall<T, float, lanes>{value});
+  }
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// the table
+
+template <class SumT, class T, class ForSum, class Element>
+constexpr void set_reduce(Table& table, Dtype dtype) {
+  ReduceFn* const row = table.reduce[index_of(dtype)];
+  row[index_of(Redop::sum)] = reduce_entry<Sum, SumT, ForSum, ForSum, ForSum>;
+  row[index_of(Redop::avg)] = row[index_of(Redop::sum)];
+  row[index_of(Redop::prod)] = reduce_entry<Prod, SumT, ForSum, ForSum, ForSum>;
+  row[index_of(Redop::min)] = reduce_entry<Min, T, Element, Element, Element>;
+  row[index_of(Redop::max)] = reduce_entry<Max, T, Element, Element, Element>;
+}
+
+template <class Isa, class T, class Unsigned>
+constexpr void set_integer(Table& table, Dtype dtype) {
+  constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
+  set_reduce<Unsigned, T, Plain<Unsigned, lanes>, Plain<T, lanes>>(table, dtype);
+  table.divide[index_of(dtype)] = divide_integer_entry<Isa, T>;
+}
+
+template <class T, class Element>
+constexpr void set_float(Table& table, Dtype dtype) {
+  set_reduce<T, T, Element, Element>(table, dtype);
+  table.divide[index_of(dtype)] = divide_float_entry<T, Element>;
+}
+
+template <class Isa, class Half>
+constexpr void set_half(Table& table, Dtype dtype) {
+  set_float<float, Half>(table, dtype);
+  WideFns* const row = table.wide[half_index(dtype)];
+  row[index_of(Redop::sum)] = {first_entry<Sum, Isa, Half>, next_entry<Sum, Isa, Half>};
+  row[index_of(Redop::avg)] = row[index_of(Redop::sum)];
+  row[index_of(Redop::prod)] = {first_entry<Prod, Isa, Half>, next_entry<Prod, Isa, Half>};
+  row[index_of(Redop::min)] = {first_entry<Min, Isa, Half>, next_entry<Min, Isa, Half>};
+  row[index_of(Redop::max)] = {first_entry<Max, Isa, Half>, next_entry<Max, Isa, Half>};
+  table.narrow[half_index(dtype)] = narrow_entry<Half>;
+}
+
+template <class Isa>
+constexpr Table make_table() {
+  Table table{};
+  set_integer<Isa, std::uint8_t, std::uint8_t>(table, Dtype::u8);
+  set_integer<Isa, std::int8_t, std::uint8_t>(table, Dtype::i8);
+  set_integer<Isa, std::uint16_t, std::uint16_t>(table, Dtype::u16);
+  set_integer<Isa, std::int16_t, std::uint16_t>(table, Dtype::i16);
+  set_integer<Isa, std::uint32_t, std::uint32_t>(table, Dtype::u32);
+  set_integer<Isa, std::int32_t, std::uint32_t>(table, Dtype::i32);
+  set_integer<Isa, std::uint64_t, std::uint64_t>(table, Dtype::u64);
+  set_integer<Isa, std::int64_t, std::uint64_t>(table, Dtype::i64);
+  set_half<Isa, F16<Isa>>(table, Dtype::f16);
+  set_half<Isa, Bf16<Isa>>(table, Dtype::bf16);
+  set_float<float, Plain<float, Isa::vector_bytes / sizeof(float)>>(table, Dtype::f32);
+  set_float<double, Plain<double, Isa::vector_bytes / sizeof(double)>>(table, Dtype::f64);
+  return table;
+}
+
+}  // namespace
+}  // namespace hawser::kernels

@@ -1,0 +1,13 @@
+# The variants of the kernels are whole files, each compiled for its instruction set; which of them runs is decided at run time.
+# Elsewhere than on x86-64 those beyond scalar are empty. Without exceptions, so that unoptimized code has no shared handlers.
+set(HAWSER_AVX2_OPTIONS)
+set(HAWSER_AVX512_OPTIONS)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  set(HAWSER_AVX2_OPTIONS -mavx2 -mf16c)
+  set(HAWSER_AVX512_OPTIONS -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+endif()
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/kernels/scalar.cpp PROPERTIES COMPILE_OPTIONS "-fno-exceptions")
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/kernels/avx2.cpp PROPERTIES
+  COMPILE_OPTIONS "-fno-exceptions;${HAWSER_AVX2_OPTIONS}")
+set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/kernels/avx512.cpp PROPERTIES
+  COMPILE_OPTIONS "-fno-exceptions;${HAWSER_AVX512_OPTIONS}")

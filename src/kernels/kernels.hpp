@@ -1,0 +1,58 @@
+// The arithmetic of collectives. Every variant (scalar, AVX2, AVX-512) gives the same bits for the same inputs; which
+// one runs is chosen once, from the processor, or by HAWSER_KERNELS=scalar|avx2|avx512 (never more than the processor
+// has). All functions are pure, thread-safe, take pointers aligned to the element only, and accept count 0.
+//
+// Floating point: round to nearest even, no FMA contraction, denormals kept. min/max: a NaN in either gives the quiet
+// NaN of the type with all other payload bits 0 and sign 0; -0 < +0. sum/prod of NaNs: any NaN result is made that same
+// canonical NaN, because which payload survives differs between instruction sets and operand orders. Integers wrap.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+#include "base/types.hpp"
+
+namespace hawser::kernels {
+
+enum class Variant : std::uint8_t { scalar, avx2, avx512 };
+const char* variant_name(Variant variant);
+Variant best_variant();    // what this processor can do
+Variant active_variant();  // best_variant(), or less if HAWSER_KERNELS says so
+
+// dst[i] = a[i] op b[i], elements of `dtype`; dst == a or dst == b is allowed, other overlap is not. avg reduces as
+// sum.
+using ReduceFn = void (*)(void* dst, const void* a, const void* b, std::size_t count);
+ReduceFn reduce(Dtype dtype, Redop redop, Variant variant);
+
+// Half-width floats only. wide is f32. first: dst_wide[i] = f32(a[i]) op f32(b[i]) of two half inputs.
+// next: dst_wide[i] = a_wide[i] op f32(b[i]); dst_wide == a_wide allowed.
+// min and max on wide values are exact, so all of it is one code path.
+struct WideFns {
+  void (*first)(float* dst_wide, const void* a, const void* b, std::size_t count);
+  void (*next)(float* dst_wide, const float* a_wide, const void* b, std::size_t count);
+};
+WideFns reduce_wide(Dtype dtype, Redop redop, Variant variant);
+// dst[i] = round_to_nearest_even(src_wide[i] / divisor), divisor 1 for all but avg; division in f32. NaN -> canonical
+// NaN.
+void narrow(Dtype dtype, void* dst, const float* src_wide, std::size_t count, std::uint32_t divisor, Variant variant);
+
+// data[i] = data[i] / divisor, for avg: floats by IEEE division (f16, bf16 through f32), integers truncated towards
+// zero.
+void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, Variant variant);
+
+// 128-bit digest of a piece of a result. Digests of pieces are combined by adding both halves modulo 2^64, so the order
+// in which pieces arrive does not matter; `piece` (its index in the result) keeps equal pieces at different places
+// apart.
+struct Digest {
+  std::uint64_t high = 0;
+  std::uint64_t low = 0;
+  bool operator==(const Digest&) const = default;
+  void combine(const Digest& other) {
+    high += other.high;
+    low += other.low;
+  }
+};
+Digest digest(const void* data, std::size_t bytes, std::uint64_t piece);  // XXH3-128, seeded with `piece`
+
+}  // namespace hawser::kernels
