@@ -3,6 +3,7 @@
 #
 #   hawser_apt [package...]        Debian packages of the build, and these
 #   hawser_venv [requirement...]   a virtual environment in .venv with what the Python package needs, and these
+#   hawser_torch                   torch for processors, into .venv
 #   hawser_build PRESET [target...]  configures and builds build/PRESET
 #   hawser_pip_install             builds the Python package and installs it into .venv
 #
@@ -94,6 +95,14 @@ hawser_venv() {
   hawser_say "installing Python packages: ${missing[*]}"
   "$hawser_python" -m pip install --quiet --disable-pip-version-check "${missing[@]}" ||
     hawser_die "pip could not install: ${missing[*]}"
+}
+
+# torch for processors; without its own index pip would fetch some GB of CUDA with it.
+hawser_torch() {
+  [[ -n $(hawser_missing_requirements torch==2.13.0) ]] || return 0
+  hawser_say "installing torch"
+  "$hawser_python" -m pip install --quiet --disable-pip-version-check torch==2.13.0 \
+    --extra-index-url https://download.pytorch.org/whl/cpu || hawser_die "pip could not install torch"
 }
 
 hawser_build() {

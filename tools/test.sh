@@ -45,6 +45,19 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 cd "$hawser_root"
 
 passed=0 failed=0 skipped=0
+
+# The last line comes however the script ends: what could not be set up or built counts as one failure.
+finish() {
+  local status=$?
+  if ((status != 0 && failed == 0)); then failed=1; fi
+  if ((skipped == 0)); then
+    echo "$passed passed, $failed failed"
+  else
+    echo "$passed passed, $failed failed, $skipped skipped"
+  fi
+}
+trap finish EXIT
+
 results=$hawser_root/build/results
 mkdir -p "$results"
 
@@ -118,7 +131,8 @@ if [[ -n $fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; th
   clang=(clang)
 fi
 hawser_apt "${clang[@]}"
-hawser_venv ${torch:+torch==2.13.0}
+hawser_venv
+[[ -z $torch ]] || hawser_torch
 
 hawser_build release
 run_ctest release
@@ -135,5 +149,4 @@ if [[ -n $fuzz ]]; then
   run_fuzz
 fi
 
-echo "$passed passed, $failed failed$( ((skipped == 0)) || echo ", $skipped skipped")"
 ((failed == 0))

@@ -1,0 +1,24 @@
+/* The public headers in a program of strict C and, by the same text, of strict C++: every _INIT macro makes a whole struct. */
+#include <hawser/hawser.h>
+#include <hawser/hawser.h> /* twice does no harm */
+
+#if HAWSER_VERSION_NUMBER != 10000 * HAWSER_VERSION_MAJOR + 100 * HAWSER_VERSION_MINOR + HAWSER_VERSION_PATCH
+#error "the version is computable by the preprocessor"
+#endif
+
+int main(void) {
+  hawser_coordinator_config_t coordinator = HAWSER_COORDINATOR_CONFIG_INIT;
+  hawser_comm_config_t comm = HAWSER_COMM_CONFIG_INIT;
+  hawser_view_t view = HAWSER_VIEW_INIT;
+  hawser_member_t member = HAWSER_MEMBER_INIT;
+  hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+  hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+  hawser_metrics_t metrics = HAWSER_METRICS_INIT;
+  hawser_status_t (*all_reduce)(hawser_comm_t *, const void *, void *, size_t, hawser_dtype_t, hawser_redop_t,
+                                const hawser_op_options_t *, hawser_op_info_t *) = hawser_all_reduce;
+  int wrong = 0;
+  wrong += coordinator.size != sizeof coordinator || comm.size != sizeof comm || view.size != sizeof view;
+  wrong += member.size != sizeof member || options.size != sizeof options || info.size != sizeof info;
+  wrong += metrics.size != sizeof metrics || HAWSER_OK != 0 || all_reduce == NULL;
+  return wrong;
+}
