@@ -1,4 +1,5 @@
-// How failures travel inside the library: a code of the public list plus a sentence, as values. No exception crosses a layer.
+// How failures travel inside the library: a code of the public list plus a sentence, as values. No exception crosses a
+// layer.
 #pragma once
 
 #include <string>
@@ -37,8 +38,8 @@ class [[nodiscard]] Status {
 template <typename T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) : state_(std::move(value)) {}              // NOLINT(google-explicit-constructor): reads as the value
-  Result(Status status) : state_(std::move(status)) {}       // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::move(value)) {}         // NOLINT(google-explicit-constructor): reads as the value
+  Result(Status status) : state_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
 
   [[nodiscard]] bool ok() const { return state_.index() == 0; }
   [[nodiscard]] T& value() { return std::get<0>(state_); }

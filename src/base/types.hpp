@@ -17,7 +17,8 @@ constexpr std::size_t dtype_size(Dtype dtype) {
   return sizes[static_cast<std::size_t>(dtype)];
 }
 constexpr const char* dtype_name(Dtype dtype) {
-  constexpr const char* names[dtype_count] = {"u8", "i8", "u16", "i16", "u32", "i32", "u64", "i64", "f16", "bf16", "f32", "f64"};
+  constexpr const char* names[dtype_count] = {"u8",  "i8",  "u16", "i16",  "u32", "i32",
+                                              "u64", "i64", "f16", "bf16", "f32", "f64"};
   return names[static_cast<std::size_t>(dtype)];
 }
 constexpr const char* redop_name(Redop redop) {

@@ -1,0 +1,345 @@
+/* Hawser: fault-tolerant collective communication. The whole stable C API (C99).
+ *
+ * The shortest complete use, error handling left out:
+ *
+ *   hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
+ *   config.coordinators = "10.0.0.1:4900";
+ *   config.min_size = 2;
+ *   hawser_comm_t *comm;
+ *   hawser_comm_create(&config, &comm);
+ *   hawser_comm_join(comm, 0);                        // blocks until two peers are there
+ *   for (int step = 0; step < steps; ++step) {
+ *     hawser_comm_admit(comm, 0);                     // lets waiting newcomers in; free when nobody waits
+ *     hawser_all_reduce(comm, grad, grad, n, HAWSER_F32, HAWSER_AVG, NULL, NULL);
+ *   }
+ *   hawser_comm_leave(comm, 0);
+ *   hawser_comm_destroy(comm);
+ *
+ * Rules for every call
+ *   Status    HAWSER_OK or a code of hawser_errors.h; hawser_last_error() has the sentence: who, where, what to change.
+ *   Outputs   come last, end in _out, and are written only on success unless a call says otherwise.
+ *   Structs   filled by callers begin with their size; start from the _INIT macro. Older and newer sizes are accepted:
+ *             fields that the caller's size lacks take their defaults; non-zero bytes beyond what this library knows are
+ *             UNSUPPORTED.
+ *   Threads   every call may be made from any thread at any time, unless it says otherwise.
+ *   Handles   a NULL or destroyed handle is HAWSER_INVALID_HANDLE, never undefined behaviour.
+ *   Deadlines every blocking call takes timeout_ms; 0 means the default of the configuration. No call waits for ever.
+ */
+#ifndef HAWSER_H
+#define HAWSER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <hawser/hawser_errors.h>
+#include <hawser/hawser_version.h>
+
+#if defined(HAWSER_STATIC)
+#define HAWSER_API
+#elif defined(__GNUC__)
+#define HAWSER_API __attribute__((visibility("default")))
+#else
+#define HAWSER_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---------------------------------------------------------------------------------------------- version and errors */
+
+/** The version of the library that is loaded, as HAWSER_VERSION_NUMBER counts. Threads: any; never fails. */
+HAWSER_API uint32_t hawser_version(void);
+
+/** The name of a status, such as "PEER_LOST"; "UNKNOWN" for a value that is none. Static storage. */
+HAWSER_API const char *hawser_status_name(hawser_status_t status);
+
+/** The general sentence of a status. Static storage; never NULL. */
+HAWSER_API const char *hawser_status_string(hawser_status_t status);
+
+/** What a caller should do about a status. */
+HAWSER_API hawser_category_t hawser_status_category(hawser_status_t status);
+
+/** This thread's last failure as one sentence that names the peer, the address, the argument or the setting.
+ *  Lifetime  until this thread's next call into the library; "" when nothing failed yet. Never NULL. */
+HAWSER_API const char *hawser_last_error(void);
+
+/** The build, the processor and what was found at run time, as one JSON object. Static storage. */
+HAWSER_API const char *hawser_build_info(void);
+
+/* ------------------------------------------------------------------------------------------------------- coordinator */
+
+/** The membership service of a run: it orders views and carries no tensor data. */
+typedef struct hawser_coordinator hawser_coordinator_t;
+
+typedef struct hawser_coordinator_config {
+  size_t size;              /**< sizeof(hawser_coordinator_config_t) */
+  const char *listen;       /**< "HOST:PORT", "[V6]:PORT", ":PORT"; port 0: the kernel chooses. Default "127.0.0.1:0". */
+  uint32_t heartbeat_ms;    /**< heartbeat interval, 0 = 1000; both ends of every control connection use it */
+  uint32_t peer_timeout_ms; /**< silence after which a peer is lost, 0 = 6 x heartbeat; at least 2 x heartbeat, at least 100 */
+  uint32_t peers_max;       /**< most peers of the run, members and waiting ones together, 0 = 1024 */
+  uint32_t reserved;        /**< 0 */
+} hawser_coordinator_config_t;
+#define HAWSER_COORDINATOR_CONFIG_INIT {sizeof(hawser_coordinator_config_t), NULL, 0, 0, 0, 0}
+
+/** Starts a coordinator on a thread of its own; it accepts peers when the call returns.
+ *  Lifetime  until hawser_coordinator_destroy. The config is copied.
+ *  Errors    BAD_ADDRESS: listen does not parse or resolve; ADDRESS_IN_USE; RESOURCE; INVALID_ARGUMENT. */
+HAWSER_API hawser_status_t hawser_coordinator_start(const hawser_coordinator_config_t *config,
+                                                    hawser_coordinator_t **coordinator_out);
+
+/** The address it listens on, "IP:PORT" with the real port, for hawser_comm_config_t.coordinators.
+ *  Shapes    buffer: capacity bytes; 64 are enough for every address. Always NUL-terminated on success.
+ *  Errors    INVALID_ARGUMENT: buffer too small. */
+HAWSER_API hawser_status_t hawser_coordinator_address(hawser_coordinator_t *coordinator, char *buffer, size_t capacity);
+
+/** Asks the coordinator to end: connections are closed, members go on without it. Does not wait.
+ *  Threads   any; also safe in a signal handler. */
+HAWSER_API hawser_status_t hawser_coordinator_stop(hawser_coordinator_t *coordinator);
+
+/** Waits until the coordinator has ended (after hawser_coordinator_stop, or by a failure of its own).
+ *  Units     timeout_ms; UINT32_MAX = no limit, since waiting is what a coordinator process does.
+ *  Errors    PENDING: still running when the time was over. */
+HAWSER_API hawser_status_t hawser_coordinator_wait(hawser_coordinator_t *coordinator, uint32_t timeout_ms);
+
+/** Stops if needed, waits, frees. The handle is invalid afterwards. */
+HAWSER_API hawser_status_t hawser_coordinator_destroy(hawser_coordinator_t *coordinator);
+
+/* ------------------------------------------------------------------------------------------------------ communicator */
+
+/** One peer's end of a group. */
+typedef struct hawser_comm hawser_comm_t;
+
+/** 128 random bits, made when a communicator is created. */
+typedef struct hawser_peer_id {
+  uint8_t bytes[16];
+} hawser_peer_id_t;
+
+/** What happens to an operation when a participant is lost in the middle. */
+typedef enum hawser_policy {
+  HAWSER_POLICY_DEFAULT = 0, /**< of an operation: the communicator's; of a communicator: RETRY */
+  HAWSER_POLICY_RETRY = 1,   /**< run it again among the survivors inside the call; the info says who took part */
+  HAWSER_POLICY_STRICT = 2   /**< return PEER_LOST at every survivor, inputs as they were */
+} hawser_policy_t;
+
+typedef struct hawser_comm_config {
+  size_t size;              /**< sizeof(hawser_comm_config_t) */
+  const char *coordinators; /**< "HOST:PORT[,HOST:PORT...]": tried in order, the first that answers is used.
+                                 NULL: the environment variable HAWSER_COORDINATORS */
+  const char *name;         /**< shown to others in logs and errors, at most 64 bytes of UTF-8; NULL: "HOST/PID" */
+  uint32_t group;           /**< peers of equal group compute together; groups never wait for one another */
+  uint32_t min_size;        /**< members that must be there before a new group starts, 0 = 1 */
+  uint32_t strands;         /**< TCP connections to each ring neighbour, 0 = 4; at most 64 */
+  uint32_t io_threads;      /**< threads that move data, 0 = one per 2 cores, at most 4 */
+  const char *listen;       /**< address for connections of other peers, "HOST" or "HOST:PORT"; NULL: every local address,
+                                 or loopback only when the coordinator is reached over loopback and listens only there */
+  const char *advertise;    /**< address that others dial, "HOST" or "HOST:PORT"; NULL: the address this peer's connection
+                                 to the coordinator comes from, and the port it listens on */
+  const char *port_range;   /**< "FIRST-LAST" for `listen` without a port; NULL: HAWSER_PORT_RANGE, else the kernel chooses */
+  uint32_t join_timeout_ms; /**< default of hawser_comm_join, _admit and _leave, 0 = 60000 */
+  uint32_t op_timeout_ms;   /**< default deadline of an operation, 0 = 60000 */
+  uint32_t policy;          /**< a hawser_policy_t */
+  uint32_t reserved;        /**< 0 */
+} hawser_comm_config_t;
+#define HAWSER_COMM_CONFIG_INIT {sizeof(hawser_comm_config_t), NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0}
+
+/** Makes a communicator. Nothing is connected yet.
+ *  Lifetime  until hawser_comm_destroy. The config is copied.
+ *  Errors    INVALID_ARGUMENT: names the field; BAD_ADDRESS: coordinators, listen, advertise or port_range does not parse. */
+HAWSER_API hawser_status_t hawser_comm_create(const hawser_comm_config_t *config, hawser_comm_t **comm_out);
+
+/** Connects to the coordinator and waits until this peer is a member of its group: at once when the group is new and has
+ *  min_size peers, else at the members' next admission point.
+ *  Units     timeout_ms, 0 = config.join_timeout_ms.
+ *  Errors    TIMEOUT: the sentence says what is missing (coordinator silent, too few peers, members do not call
+ *            hawser_comm_admit, a peer that cannot be connected); NO_COORDINATOR: nothing answers at any address;
+ *            NOT_A_COORDINATOR; VERSION_MISMATCH; REFUSED; BAD_ADDRESS: a name does not resolve; ADDRESS_IN_USE;
+ *            ALREADY_MEMBER; ABORTED. After a failure the call may be made again, except after ABORTED. */
+HAWSER_API hawser_status_t hawser_comm_join(hawser_comm_t *comm, uint32_t timeout_ms);
+
+/** An admission point: every member calls it at the same place of its program, as in each training step. When newcomers
+ *  wait, the members agree on a common point and the call returns there in the new view; when nobody waits, it returns at
+ *  once and sends nothing.
+ *  Threads   one thread of a communicator at a time; operations of other threads go on.
+ *  Errors    NOT_MEMBER; EXPELLED; ABORTED; TIMEOUT: the others did not come to their admission point; the call counts as
+ *            not made and may be repeated. */
+HAWSER_API hawser_status_t hawser_comm_admit(hawser_comm_t *comm, uint32_t timeout_ms);
+
+/** The view that is installed here. */
+typedef struct hawser_view {
+  size_t size;         /**< sizeof(hawser_view_t) */
+  uint64_t number;     /**< grows with every change of membership; the same number is the same view everywhere */
+  uint32_t rank;       /**< this peer's place, 0 <= rank < world_size */
+  uint32_t world_size; /**< members of the group in this view */
+} hawser_view_t;
+#define HAWSER_VIEW_INIT {sizeof(hawser_view_t), 0, 0, 0}
+
+/** Writes the current view. Errors: NOT_MEMBER, EXPELLED, ABORTED. */
+HAWSER_API hawser_status_t hawser_comm_view(hawser_comm_t *comm, hawser_view_t *view_out);
+
+typedef struct hawser_member {
+  size_t size;         /**< sizeof(hawser_member_t) */
+  hawser_peer_id_t id; /**< identity of the peer */
+  char name[72];       /**< its configured name, NUL-terminated */
+  char address[72];    /**< "IP:PORT" it is dialled at, NUL-terminated */
+} hawser_member_t;
+#define HAWSER_MEMBER_INIT {sizeof(hawser_member_t), {{0}}, {0}, {0}}
+
+/** Describes the member with this rank in the current view. Errors: INVALID_ARGUMENT: no such rank; NOT_MEMBER. */
+HAWSER_API hawser_status_t hawser_comm_member(hawser_comm_t *comm, uint32_t rank, hawser_member_t *member_out);
+
+/** Leaves in order: waits for this peer's open operations, tells the coordinator, closes. The others lose nothing.
+ *  Errors    NOT_MEMBER; TIMEOUT: left without the coordinator's answer. Afterwards every call but _destroy is ABORTED. */
+HAWSER_API hawser_status_t hawser_comm_leave(hawser_comm_t *comm, uint32_t timeout_ms);
+
+/** Ends the communicator now: every call in it, in any thread, returns ABORTED soon; the others see a lost peer. */
+HAWSER_API hawser_status_t hawser_comm_abort(hawser_comm_t *comm);
+
+/** Aborts if needed, waits for calls of other threads to return, frees everything. Open hawser_op_t of this communicator
+ *  end with ABORTED and must still be released. */
+HAWSER_API hawser_status_t hawser_comm_destroy(hawser_comm_t *comm);
+
+/* ------------------------------------------------------------------------------------------- types of the operations */
+
+typedef enum hawser_dtype {
+  HAWSER_U8 = 0,
+  HAWSER_I8 = 1,
+  HAWSER_U16 = 2,
+  HAWSER_I16 = 3,
+  HAWSER_U32 = 4,
+  HAWSER_I32 = 5,
+  HAWSER_U64 = 6,
+  HAWSER_I64 = 7,
+  HAWSER_F16 = 8,  /**< IEEE 754 binary16; sums and products are accumulated in f32 and rounded once */
+  HAWSER_BF16 = 9, /**< upper half of an f32; accumulated in f32 and rounded once, to nearest even */
+  HAWSER_F32 = 10,
+  HAWSER_F64 = 11
+} hawser_dtype_t;
+
+/** Bytes of one element, 0 for a value that is no hawser_dtype_t. */
+HAWSER_API size_t hawser_dtype_size(hawser_dtype_t dtype);
+
+/** Integers wrap around (two's complement). min and max of floating point: a NaN in any input gives NaN; -0 is less than
+ *  +0. avg is the sum divided by the number of participants; for integers the quotient is truncated towards zero. */
+typedef enum hawser_redop {
+  HAWSER_SUM = 0,
+  HAWSER_AVG = 1,
+  HAWSER_PROD = 2,
+  HAWSER_MIN = 3,
+  HAWSER_MAX = 4
+} hawser_redop_t;
+
+/** One collective in flight. */
+typedef struct hawser_op hawser_op_t;
+
+typedef struct hawser_op_options {
+  size_t size;               /**< sizeof(hawser_op_options_t) */
+  uint64_t tag;              /**< 0: matched with the other members' untagged operations in call order; else with their
+                                  operations of this tag, in the order of that tag */
+  uint32_t timeout_ms;       /**< from the call, 0 = config.op_timeout_ms */
+  uint32_t policy;           /**< a hawser_policy_t; equal at all members */
+  int32_t priority;          /**< higher goes first where operations compete for a connection; -8..7 */
+  uint32_t min_participants; /**< TOO_FEW, inputs untouched, when fewer members would take part; 0 = any */
+} hawser_op_options_t;
+#define HAWSER_OP_OPTIONS_INIT {sizeof(hawser_op_options_t), 0, 0, 0, 0, 0}
+
+typedef struct hawser_op_info {
+  size_t size;                      /**< sizeof(hawser_op_info_t) */
+  uint64_t view;                    /**< number of the view in which the operation ended */
+  uint32_t participants;            /**< members that took part in the committed attempt; avg divides by it */
+  uint32_t attempts;                /**< 1 + the number of reruns after lost peers */
+  uint64_t bytes_sent;              /**< payload bytes this peer sent, all attempts */
+  uint64_t bytes_received;          /**< payload bytes this peer received, all attempts */
+  uint64_t time_us;                 /**< from the start to the end of the operation */
+  hawser_peer_id_t *participant_ids; /**< in: NULL, or room for participant_capacity ids; filled in rank order */
+  uint32_t participant_capacity;    /**< in: ids that fit; more participants than that are left out of the array */
+  uint32_t reserved;                /**< 0 */
+} hawser_op_info_t;
+#define HAWSER_OP_INFO_INIT {sizeof(hawser_op_info_t), 0, 0, 0, 0, 0, 0, NULL, 0, 0}
+
+/* ------------------------------------------------------------------------------------------------------- collectives */
+
+/** Reduces `count` elements over all members; every member gets the same bits.
+ *  Shapes    send, recv: count elements of dtype, aligned to the element; identical (in place) or disjoint, never partly
+ *            overlapping. count may be 0 and need not divide by the world size.
+ *  Lifetime  both buffers are lent until the call returns (for _start: until hawser_op_wait or _test gave a result).
+ *  Threads   any. Operations without a tag match in call order: give tags when several threads start them.
+ *  Units     options->timeout_ms: milliseconds from this call.
+ *  Memory    out of place: O(chunk); in place: one copy of the data, taken as it is overwritten. For f16 and bf16 of three
+ *            and more members, partial sums travel as f32: docs/architecture.md#memory.
+ *  Errors    Inputs are as they were after every error. INVALID_ARGUMENT, INVALID_HANDLE, NOT_MEMBER: nothing started.
+ *            PEER_LOST: strict policy only. MISMATCH: members disagree; the sentence says who and in what. TIMEOUT,
+ *            CANCELLED, TOO_FEW, DIVERGED, EXPELLED, ABORTED, NO_COORDINATOR, RESOURCE: as in hawser_errors.h.
+ *            On errors info_out is written too when the operation had started.
+ *  Source    docs/protocol.md#operations; ring schedule: Patarasuk and Yuan, JPDC 69(2), 2009: 2(n-1) steps,
+ *            2(n-1)/n x the bytes of the buffer sent and received per member. */
+HAWSER_API hawser_status_t hawser_all_reduce(hawser_comm_t *comm, const void *send, void *recv, size_t count,
+                                             hawser_dtype_t dtype, hawser_redop_t redop,
+                                             const hawser_op_options_t *options, hawser_op_info_t *info_out);
+
+/** Starts hawser_all_reduce and returns; the result is ready after hawser_op_wait. The handle must be released. */
+HAWSER_API hawser_status_t hawser_all_reduce_start(hawser_comm_t *comm, const void *send, void *recv, size_t count,
+                                                   hawser_dtype_t dtype, hawser_redop_t redop,
+                                                   const hawser_op_options_t *options, hawser_op_t **op_out);
+
+/** Copies `count` elements from the member with rank `root` to all. `send` is read at the root only, `recv` is written at
+ *  all (at the root too, unless send == recv); NULL is allowed for what is not used. When the root is lost before the
+ *  operation ends, all survivors get PEER_LOST under either policy: nobody else has its data.
+ *  Steps     a pipeline along the ring: the root's bytes cross every edge but one once. Otherwise as hawser_all_reduce. */
+HAWSER_API hawser_status_t hawser_broadcast(hawser_comm_t *comm, const void *send, void *recv, size_t count,
+                                            hawser_dtype_t dtype, uint32_t root, const hawser_op_options_t *options,
+                                            hawser_op_info_t *info_out);
+HAWSER_API hawser_status_t hawser_broadcast_start(hawser_comm_t *comm, const void *send, void *recv, size_t count,
+                                                  hawser_dtype_t dtype, uint32_t root,
+                                                  const hawser_op_options_t *options, hawser_op_t **op_out);
+
+/** Returns when every member of the view has entered it. One one-way latency. */
+HAWSER_API hawser_status_t hawser_barrier(hawser_comm_t *comm, const hawser_op_options_t *options,
+                                          hawser_op_info_t *info_out);
+HAWSER_API hawser_status_t hawser_barrier_start(hawser_comm_t *comm, const hawser_op_options_t *options,
+                                                hawser_op_t **op_out);
+
+/* -------------------------------------------------------------------------------------------------------- operations */
+
+/** Waits for the operation and gives its result; info_out may be NULL.
+ *  Units     timeout_ms of this wait, 0 = as long as the operation's own deadline lasts.
+ *  Errors    PENDING: the wait's time was over first; the operation goes on. Otherwise the operation's result, the same
+ *            however often it is asked for. */
+HAWSER_API hawser_status_t hawser_op_wait(hawser_op_t *op, uint32_t timeout_ms, hawser_op_info_t *info_out);
+
+/** The result if there is one, else PENDING. Never blocks. */
+HAWSER_API hawser_status_t hawser_op_test(hawser_op_t *op, hawser_op_info_t *info_out);
+
+/** Asks that the operation end. It ends with CANCELLED at every member, unless this peer already holds the result: then
+ *  it ends as the others decide. Does not wait. */
+HAWSER_API hawser_status_t hawser_op_cancel(hawser_op_t *op);
+
+/** Frees the handle. An operation that is still running is cancelled and waited for first, so the buffers are the
+ *  caller's again when this returns. */
+HAWSER_API hawser_status_t hawser_op_release(hawser_op_t *op);
+
+/* ----------------------------------------------------------------------------------------------------------- metrics */
+
+typedef struct hawser_metrics {
+  size_t size;             /**< sizeof(hawser_metrics_t) */
+  uint64_t bytes_sent;     /**< payload bytes of operations, since creation */
+  uint64_t bytes_received;
+  uint64_t ops_committed;  /**< operations that ended with OK */
+  uint64_t ops_failed;     /**< operations that ended otherwise */
+  uint64_t ops_rerun;      /**< attempts repeated after a lost peer */
+  uint64_t views;          /**< views installed here */
+  uint64_t peers_lost;     /**< members that views removed without their having left */
+  uint64_t frames_stale;   /**< data frames of an older epoch dropped at the door */
+  uint32_t strands_open;   /**< data connections that are up now */
+  uint32_t ops_open;       /**< operations in flight now */
+} hawser_metrics_t;
+#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/** Counters of one communicator. Cheap enough for every step. */
+HAWSER_API hawser_status_t hawser_comm_metrics(hawser_comm_t *comm, hawser_metrics_t *metrics_out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,283 @@
+// A peer's machine; see the header.
+#include "protocol/membership/member.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace hawser::protocol {
+
+void Member::step(const Event& event, const Env& env, Actions& actions) {
+  if (phase_ == Phase::ended) return;
+  std::visit([&](const auto& e) { on(e, env, actions); }, event);
+}
+
+std::optional<Millis> Member::next_deadline() const {
+  if (!control_up_ || !welcomed_ || phase_ == Phase::ended) return std::nullopt;
+  return std::min<Millis>(next_heartbeat_, heard_ + peer_timeout_ms_);
+}
+
+// ---------------------------------------------------------------------------------------------------- the
+// coordinator's end
+
+void Member::on(const ControlOpened& /*event*/, const Env& env, Actions& actions) {
+  control_up_ = true;
+  welcomed_ = false;
+  heard_ = env.now;
+  wire::Hello hello{config_.id, config_.group, config_.min_size, config_.name, {}, 0};
+  if (phase_ == Phase::member) {
+    hello.run = run_;
+    hello.view = view().number;
+  }
+  actions.push_back(SendControl{std::move(hello)});
+}
+
+void Member::on(const ControlClosed& event, const Env& /*env*/, Actions& actions) {
+  control_up_ = false;
+  welcomed_ = false;
+  if (phase_ == Phase::joining) return end(Code::NO_COORDINATOR, event.why, actions);
+  if (leaving_) return end(Code::OK, "the coordinator went away while this peer left", actions);
+  // The group goes on without a coordinator; nobody can be let in meanwhile, so nobody is waited for.
+  admission_.round.reset();
+  admission_.target.reset();
+  walk(actions);
+}
+
+void Member::on(const ControlReceived& event, const Env& env, Actions& actions) {
+  heard_ = env.now;
+  const wire::Message& message = event.message;
+  if (const auto* welcome = std::get_if<wire::Welcome>(&message)) {
+    if (phase_ != Phase::joining) return;
+    welcomed_ = true;
+    run_ = welcome->run;
+    heartbeat_ms_ = std::max<std::uint32_t>(1, welcome->heartbeat_ms);
+    peer_timeout_ms_ = std::max<std::uint32_t>(heartbeat_ms_, welcome->peer_timeout_ms);
+    next_heartbeat_ = env.now + heartbeat_ms_;
+    actions.push_back(Listen{welcome->loopback_only});
+  } else if (const auto* refuse = std::get_if<wire::Refuse>(&message)) {
+    on_refuse(*refuse, actions);
+  } else if (const auto* meet = std::get_if<wire::Meet>(&message)) {
+    if (meet->dial) met_[meet->peer.id] = meet->peer;
+    actions.push_back(Meet{meet->peer, meet->ticket, meet->dial});
+  } else if (const auto* forget = std::get_if<wire::Forget>(&message)) {
+    met_.erase(forget->peer);
+    linked_.erase(forget->peer);
+    actions.push_back(Part{forget->peer});
+  } else if (const auto* query = std::get_if<wire::AdmitQuery>(&message)) {
+    if (phase_ != Phase::member) return;
+    admission_.round = query->round;
+    admission_.target.reset();
+    actions.push_back(SendControl{wire::AdmitPromise{query->round, admission_.passed}});
+  } else if (const auto* target = std::get_if<wire::AdmitTarget>(&message)) {
+    if (admission_.round != target->round) return;
+    admission_.target = target->target;
+    walk(actions);
+  } else if (const auto* cancel = std::get_if<wire::AdmitCancel>(&message)) {
+    if (admission_.round != cancel->round) return;
+    admission_.round.reset();
+    admission_.target.reset();
+    walk(actions);
+  } else if (const auto* seal = std::get_if<wire::Seal>(&message)) {
+    if (phase_ == Phase::member) actions.push_back(SendControl{ledger_.seal(seal->term)});
+  } else if (const auto* install = std::get_if<wire::Install>(&message)) {
+    on_install(*install, actions);
+  }
+  // Heartbeats only prove that the coordinator lives. Messages that only peers send are none of ours: ignored.
+}
+
+void Member::on_refuse(const wire::Refuse& refuse, Actions& actions) {
+  const Code code = code_name(static_cast<Code>(refuse.code)) == std::string("UNKNOWN")
+                        ? Code::REFUSED
+                        : static_cast<Code>(refuse.code);
+  if (phase_ == Phase::joining) return end(code, "the coordinator refused this peer: " + refuse.text, actions);
+  // Only the coordinator of this run can say that a member is none any more.
+  if (refuse.run == run_) return end(Code::EXPELLED, refuse.text, actions);
+  actions.push_back(CloseControl{});
+}
+
+void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
+  if (!control_up_ || !welcomed_) return;
+  // A peer that was itself stopped must not take its own sleep for the coordinator's silence.
+  if (last_tick_ && env.now - *last_tick_ > 3 * static_cast<Millis>(heartbeat_ms_)) heard_ = env.now;
+  last_tick_ = env.now;
+  if (env.now >= next_heartbeat_) {
+    next_heartbeat_ = env.now + heartbeat_ms_;
+    actions.push_back(SendControl{wire::Heartbeat{++heartbeat_sequence_}});
+  }
+  if (env.now - heard_ >= peer_timeout_ms_) {
+    actions.push_back(CloseControl{});
+    on(ControlClosed{fmt::format("the coordinator was silent for {} ms", env.now - heard_)}, env, actions);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------- joining
+
+void Member::on(const Listening& event, const Env& /*env*/, Actions& actions) {
+  joined_sent_ = true;
+  actions.push_back(SendControl{wire::Join{event.advertise, event.port}});
+}
+
+void Member::on(const Linked& event, const Env& /*env*/, Actions& actions) {
+  linked_[event.peer] = true;
+  if (control_up_ && welcomed_) actions.push_back(SendControl{wire::Connected{event.peer}});
+}
+
+void Member::on(const Unreachable& event, const Env& /*env*/, Actions& actions) {
+  if (phase_ == Phase::member && control_up_) actions.push_back(SendControl{wire::Suspect{event.peer, event.text}});
+}
+
+std::string Member::waiting_for() const {
+  if (!control_up_) return "no coordinator answers";
+  if (!welcomed_) return "the coordinator took the connection but did not answer";
+  if (!joined_sent_) return "this peer does not listen yet";
+  for (const auto& [id, peer] : met_) {
+    if (!linked_.contains(id)) {
+      return fmt::format("no connection with peer {} at {}:{} yet (is its port reachable from here?)", peer.name,
+                         peer.host, peer.port);
+    }
+  }
+  return fmt::format(
+      "connected with {} other peers; either fewer than min_size = {} peers are there, or the members of the "
+      "group have not called hawser_comm_admit",
+      met_.size(), config_.min_size);
+}
+
+// -----------------------------------------------------------------------------------------------------------------
+// views
+
+void Member::on_install(const wire::Install& install, Actions& actions) {
+  if (install.view.number <= view().number) return;
+  const bool inside = std::any_of(install.view.members.begin(), install.view.members.end(),
+                                  [&](const auto& m) { return m.peer.id == config_.id; });
+  if (!inside) {
+    for (const auto& gone : install.departures) {
+      if (gone.id != config_.id) continue;
+      if (gone.left) return end(Code::OK, "left", actions);
+      return end(Code::EXPELLED, fmt::format("this peer was removed from the group: {}", gone.text), actions);
+    }
+    return end(Code::EXPELLED, "this peer was removed from the group", actions);
+  }
+  const bool joined = phase_ == Phase::joining;
+  phase_ = Phase::member;
+  actions.push_back(ViewInstalled{install.view, install.departures});
+  Ledger::Actions ledger_actions;
+  ledger_.install(install, ledger_actions);
+  forward(ledger_actions, actions);
+  if (joined) {
+    met_.clear();
+    linked_.clear();
+    admission_.passed = install.admit_target;
+    actions.push_back(Joined{});
+    return;
+  }
+  if (install.admit_target == 0) return;
+  admission_.passed = install.admit_target;
+  admission_.round.reset();
+  admission_.target.reset();
+  if (admission_.blocked) {
+    admission_.blocked = false;
+    actions.push_back(Admitted{});
+  } else {
+    admission_.credit = true;
+  }
+}
+
+void Member::pass_point(Actions& actions) {
+  ++admission_.passed;
+  admission_.blocked = false;
+  actions.push_back(Admitted{});
+}
+
+void Member::walk(Actions& actions) {
+  if (!admission_.blocked) return;
+  if (!admission_.round) return pass_point(actions);
+  if (!admission_.target) return;  // promised to wait for it
+  if (admission_.passed + 1 < *admission_.target) return pass_point(actions);
+  actions.push_back(SendControl{wire::AtPoint{*admission_.round}});
+}
+
+void Member::on(const AdmitCalled& /*event*/, const Env& /*env*/, Actions& actions) {
+  if (admission_.credit) {
+    admission_.credit = false;
+    actions.push_back(Admitted{});
+    return;
+  }
+  admission_.blocked = true;
+  walk(actions);
+}
+
+void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) { admission_.blocked = false; }
+
+void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actions) {
+  if (!control_up_) return end(Code::OK, "left without a coordinator", actions);
+  leaving_ = true;
+  actions.push_back(SendControl{wire::Leave{}});
+}
+
+void Member::end(Code code, const std::string& text, Actions& actions) {
+  phase_ = Phase::ended;
+  Ledger::Actions ledger_actions;
+  ledger_.end_all(code == Code::OK ? Code::ABORTED : code, text, ledger_actions);
+  forward(ledger_actions, actions);
+  actions.push_back(Ended{code, text});
+}
+
+// -------------------------------------------------------------------------------------------------------------
+// operations
+
+void Member::forward(Ledger::Actions& from, Actions& to) {
+  for (LedgerAction& action : from) {
+    if (auto* fault = std::get_if<ReportFault>(&action)) {
+      if (control_up_) to.push_back(SendControl{std::move(fault->fault)});
+      continue;
+    }
+    std::visit(
+        [&](auto& a) {
+          if constexpr (!std::is_same_v<std::decay_t<decltype(a)>, ReportFault>) to.push_back(std::move(a));
+        },
+        action);
+  }
+  from.clear();
+}
+
+Result<wire::OpKey> Member::start(std::uint64_t tag, const wire::OpParams& params, Actions& actions) {
+  Ledger::Actions out;
+  Result<wire::OpKey> key = ledger_.start(tag, params, out);
+  forward(out, actions);
+  return key;
+}
+
+void Member::finished(const wire::OpKey& key, std::uint64_t epoch, const wire::Digest128& digest, Actions& actions) {
+  Ledger::Actions out;
+  ledger_.finished(key, epoch, digest, out);
+  forward(out, actions);
+}
+
+bool Member::vote(const wire::OpKey& key, wire::FaultReason reason, const std::string& text, Actions& actions) {
+  Ledger::Actions out;
+  const bool taken = ledger_.vote(key, reason, text, out);
+  forward(out, actions);
+  return taken;
+}
+
+void Member::abandon(const wire::OpKey& key, Code code, const std::string& text, Actions& actions) {
+  Ledger::Actions out;
+  ledger_.abandon(key, code, text, out);
+  forward(out, actions);
+}
+
+void Member::begin_from(PeerId from, std::uint64_t epoch, const wire::OpKey& key, const wire::OpParams& params,
+                        Actions& actions) {
+  Ledger::Actions out;
+  ledger_.begin_from(from, epoch, key, params, out);
+  forward(out, actions);
+}
+
+void Member::done_from(PeerId from, std::uint64_t epoch, const wire::OpKey& key, const wire::Done& done,
+                       Actions& actions) {
+  Ledger::Actions out;
+  ledger_.done_from(from, epoch, key, done, out);
+  forward(out, actions);
+}
+
+}  // namespace hawser::protocol

@@ -1,0 +1,346 @@
+// A member's operations; see the header for the rules.
+#include "protocol/round/ledger.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace hawser::protocol {
+namespace {
+
+using wire::FaultReason;
+using wire::OpKey;
+using wire::OpParams;
+using wire::OpPhase;
+
+const char* kind_name(wire::OpKind kind) {
+  switch (kind) {
+    case wire::OpKind::all_reduce:
+      return "all_reduce";
+    case wire::OpKind::broadcast:
+      return "broadcast";
+    case wire::OpKind::barrier:
+      return "barrier";
+  }
+  return "?";
+}
+
+std::string describe(const OpParams& params) {
+  std::string text = kind_name(params.kind);
+  if (params.kind == wire::OpKind::all_reduce) {
+    text += fmt::format("(count {}, {}, {})", params.count, dtype_name(params.dtype), redop_name(params.redop));
+  } else if (params.kind == wire::OpKind::broadcast) {
+    text += fmt::format("(count {}, {}, root {})", params.count, dtype_name(params.dtype), short_name(params.root));
+  }
+  if (params.strict != 0) text += " strict";
+  if (params.min_participants != 0) text += fmt::format(" min_participants {}", params.min_participants);
+  return text;
+}
+
+}  // namespace
+
+Code fault_code(FaultReason reason) {
+  switch (reason) {
+    case FaultReason::none:
+      return Code::INTERNAL;
+    case FaultReason::mismatch:
+      return Code::MISMATCH;
+    case FaultReason::diverged:
+      return Code::DIVERGED;
+    case FaultReason::timeout:
+      return Code::TIMEOUT;
+    case FaultReason::cancelled:
+      return Code::CANCELLED;
+    case FaultReason::resource:
+      return Code::RESOURCE;
+    case FaultReason::root_lost:
+      return Code::PEER_LOST;
+  }
+  return Code::INTERNAL;
+}
+
+std::string Ledger::who(PeerId id) const {
+  for (std::size_t rank = 0; rank < view_.members.size(); ++rank) {
+    if (view_.members[rank].peer.id == id) return fmt::format("rank {} ({})", rank, view_.members[rank].peer.name);
+  }
+  return short_name(id);
+}
+
+std::vector<PeerId> Ledger::participants(std::uint64_t generation) const {
+  std::vector<PeerId> out;
+  for (const auto& member : view_.members) {
+    if (member.joined <= generation) out.push_back(member.peer.id);
+  }
+  return out;
+}
+
+bool Ledger::said_done(const OpKey& key) const {
+  auto it = ops_.find(key);
+  return it != ops_.end() && it->second.phase == OpPhase::done;
+}
+
+bool Ledger::is_future(const OpKey& key) const {
+  if (key.generation != view_.generation) return false;
+  auto it = next_.find(key.tag);
+  return key.sequence >= (it == next_.end() ? 0 : it->second) && !ended_.contains(key);
+}
+
+Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& actions) {
+  if (ops_.size() >= wire::ops_open_max) {
+    return Status(Code::RESOURCE, fmt::format("{} operations are open already; wait for some first", ops_.size()));
+  }
+  const OpKey key{view_.generation, tag, next_[tag]++};
+  if (auto it = ended_.find(key); it != ended_.end()) {
+    Status status = it->second;
+    ended_.erase(it);
+    return status;
+  }
+  if (auto it = interrupted_.find(key); it != interrupted_.end()) {
+    std::string lost = it->second;
+    interrupted_.erase(it);
+    if (params.strict != 0) {
+      early_.erase(key);
+      return Status(Code::PEER_LOST, lost);
+    }
+  }
+  const std::size_t present = participants(key.generation).size();
+  if (present < params.min_participants) {
+    early_.erase(key);
+    return Status(Code::TOO_FEW,
+                  fmt::format("{} members would take part, min_participants is {}", present, params.min_participants));
+  }
+  Op& op = ops_[key];
+  op.params = params;
+  if (auto it = early_.find(key); it != early_.end()) {
+    Early early = std::move(it->second);
+    early_.erase(it);
+    op.dones = std::move(early.dones);
+    for (const auto& [from, theirs] : early.begins) {
+      if (!compare(key, params, from, theirs, actions)) break;
+    }
+  }
+  return key;
+}
+
+bool Ledger::compare(const OpKey& key, const OpParams& mine, PeerId from, const OpParams& theirs, Actions& actions) {
+  if (mine == theirs) return true;
+  vote(key, FaultReason::mismatch,
+       fmt::format("members disagree on a call: {} calls {}, {} calls {}", who(self_), describe(mine), who(from),
+                   describe(theirs)),
+       actions);
+  return false;
+}
+
+void Ledger::finished(const OpKey& key, std::uint64_t epoch, const wire::Digest128& digest, Actions& actions) {
+  auto it = ops_.find(key);
+  if (it == ops_.end() || epoch != view_.epoch) return;
+  Op& op = it->second;
+  if (op.phase == OpPhase::done || op.fault != FaultReason::none) return;
+  if (sealed_) {
+    op.held = digest;
+    return;
+  }
+  say_done(key, op, digest, actions);
+  commit_if_all_done(key, actions);
+}
+
+void Ledger::say_done(const OpKey& key, Op& op, const wire::Digest128& digest, Actions& actions) {
+  op.phase = OpPhase::done;
+  op.digest = digest;
+  op.held.reset();
+  SayDone say;
+  say.key = key;
+  say.epoch = view_.epoch;
+  say.done.digest = digest;
+  for (const PeerId& id : participants(key.generation)) {
+    if (id != self_) say.to.push_back(id);
+  }
+  // Only those who hear this Done learn of the commits it carries, so it must not carry those of a larger audience.
+  while (!announce_.empty() && say.done.committed.size() < wire::done_committed_max &&
+         announce_.front().generation <= key.generation) {
+    say.done.committed.push_back(announce_.front());
+    announce_.pop_front();
+  }
+  actions.push_back(std::move(say));
+}
+
+void Ledger::commit_if_all_done(const OpKey& key, Actions& actions) {
+  auto it = ops_.find(key);
+  if (it == ops_.end() || it->second.phase != OpPhase::done) return;
+  Op& op = it->second;
+  for (const PeerId& id : participants(key.generation)) {
+    if (id == self_) continue;
+    auto done = op.dones.find(id);
+    if (done == op.dones.end()) return;
+    if (done->second == op.digest) continue;
+    if (!op.divergence_reported) {  // the coordinator compares the digests and ends it everywhere
+      op.divergence_reported = true;
+      actions.push_back(ReportFault{{view_.number, key, FaultReason::diverged, "digests differ"}});
+    }
+    return;
+  }
+  commit(key, actions);
+}
+
+void Ledger::commit(const OpKey& key, Actions& actions) {
+  auto it = ops_.find(key);
+  Unstable record{it->second.params, it->second.digest, {}};
+  for (const PeerId& id : participants(key.generation)) {
+    if (id != self_) record.waiting.insert(id);
+  }
+  ops_.erase(it);
+  if (!record.waiting.empty()) {
+    unstable_.emplace(key, std::move(record));
+    announce_.push_back(key);
+  }
+  actions.push_back(OpCommitted{key});
+}
+
+bool Ledger::vote(const OpKey& key, FaultReason reason, const std::string& text, Actions& actions) {
+  auto it = ops_.find(key);
+  if (it == ops_.end() || it->second.phase == OpPhase::done) return false;
+  Op& op = it->second;
+  if (op.fault != FaultReason::none) return true;
+  op.fault = reason;
+  op.text = text;
+  op.held.reset();
+  actions.push_back(ReportFault{{view_.number, key, reason, text}});
+  return true;
+}
+
+void Ledger::begin_from(PeerId from, std::uint64_t epoch, const OpKey& key, const OpParams& params, Actions& actions) {
+  if (epoch != view_.epoch) return;
+  if (auto it = ops_.find(key); it != ops_.end()) {
+    compare(key, it->second.params, from, params, actions);
+  } else if (is_future(key) && (early_.contains(key) || early_.size() < wire::ops_open_max)) {
+    early_[key].begins[from] = params;
+  }
+}
+
+void Ledger::done_from(PeerId from, std::uint64_t epoch, const OpKey& key, const wire::Done& done, Actions& actions) {
+  for (const OpKey& committed : done.committed) {
+    auto it = unstable_.find(committed);
+    if (it == unstable_.end()) continue;
+    it->second.waiting.erase(from);
+    if (it->second.waiting.empty()) unstable_.erase(it);
+  }
+  if (epoch != view_.epoch) return;
+  if (auto it = ops_.find(key); it != ops_.end()) {
+    it->second.dones[from] = done.digest;
+    commit_if_all_done(key, actions);
+  } else if (is_future(key) && (early_.contains(key) || early_.size() < wire::ops_open_max)) {
+    early_[key].dones[from] = done.digest;
+  }
+}
+
+wire::SealReply Ledger::seal(std::uint64_t term) {
+  sealed_ = true;
+  wire::SealReply reply;
+  reply.term = term;
+  reply.view = view_.number;
+  for (const auto& [key, op] : ops_) reply.ops.push_back({key, op.params, op.phase, op.digest, op.fault, op.text});
+  for (const auto& [key, record] : unstable_) {
+    reply.ops.push_back({key, record.params, OpPhase::done, record.digest, FaultReason::none, ""});
+  }
+  return reply;
+}
+
+void Ledger::fail(const OpKey& key, Code code, const std::string& text, Actions& actions) {
+  ops_.erase(key);
+  actions.push_back(OpFailed{key, code, text});
+}
+
+// `lost` says who was lost; empty when members only left, which is no failure under either policy.
+void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, Actions& actions) {
+  auto it = ops_.find(outcome.key);
+  const bool open = it != ops_.end();
+  const bool future = !open && is_future(outcome.key);
+  switch (outcome.verdict) {
+    case wire::Verdict::commit:
+      // A member of the view reported Done for it, this one too: it is open here, or committed already.
+      if (open) commit(outcome.key, actions);
+      break;
+    case wire::Verdict::abort:
+      if (open) fail(outcome.key, fault_code(outcome.reason), outcome.text, actions);
+      if (future) ended_.emplace(outcome.key, Status(fault_code(outcome.reason), outcome.text));
+      break;
+    case wire::Verdict::rerun:
+      if (lost.empty()) break;
+      if (open && it->second.params.strict != 0) fail(outcome.key, Code::PEER_LOST, lost, actions);
+      if (future) interrupted_.emplace(outcome.key, lost);
+      break;
+  }
+}
+
+void Ledger::install(const wire::Install& install, Actions& actions) {
+  std::string lost;
+  for (const auto& gone : install.departures) {
+    if (!gone.left) lost += fmt::format("{}{} was lost: {}", lost.empty() ? "" : "; ", who(gone.id), gone.text);
+  }
+  const bool epoch_changed = install.view.epoch != view_.epoch;
+  const bool strangers = install.view.generation != view_.generation;
+  if (install.sealed) {  // every member now knows every outcome; outcomes below refer to the view that was sealed
+    unstable_.clear();
+    announce_.clear();
+    for (const auto& outcome : install.outcomes) apply(outcome, lost, actions);
+    unstable_.clear();
+    announce_.clear();
+    sealed_ = false;
+  }
+  view_ = install.view;
+  if (strangers) {
+    next_.clear();
+    ended_.clear();
+    interrupted_.clear();
+    early_.clear();
+  }
+  if (epoch_changed) early_.clear();
+  std::vector<OpKey> open;
+  for (const auto& [key, op] : ops_) open.push_back(key);
+  for (const OpKey& key : open) {
+    Op& op = ops_.at(key);
+    if (epoch_changed) {
+      restart(key, op, actions);
+    } else if (op.held) {
+      say_done(key, op, *op.held, actions);
+      commit_if_all_done(key, actions);
+    }
+    auto it = ops_.find(key);
+    if (it == ops_.end()) continue;
+    it->second.divergence_reported = false;
+    if (it->second.fault != FaultReason::none) {  // voted too late for the answer to the Seal
+      actions.push_back(ReportFault{{view_.number, key, it->second.fault, it->second.text}});
+    }
+  }
+}
+
+void Ledger::restart(const OpKey& key, Op& op, Actions& actions) {
+  const std::vector<PeerId> staying = participants(key.generation);
+  if (staying.size() < op.params.min_participants) {
+    return fail(key, Code::TOO_FEW,
+                fmt::format("{} members are left, min_participants is {}", staying.size(), op.params.min_participants),
+                actions);
+  }
+  if (!op.params.root.is_zero() && std::find(staying.begin(), staying.end(), op.params.root) == staying.end()) {
+    return fail(key, Code::PEER_LOST, "the root of the broadcast was lost", actions);
+  }
+  op.phase = OpPhase::open;
+  op.digest = {};
+  op.held.reset();
+  op.dones.clear();
+  actions.push_back(OpRestarted{key});
+}
+
+void Ledger::end_all(Code code, const std::string& text, Actions& actions) {
+  for (const auto& [key, op] : ops_) actions.push_back(OpFailed{key, code, text});
+  ops_.clear();
+  early_.clear();
+  unstable_.clear();
+  announce_.clear();
+}
+
+void Ledger::abandon(const OpKey& key, Code code, const std::string& text, Actions& actions) {
+  if (ops_.contains(key)) fail(key, code, text, actions);
+}
+
+}  // namespace hawser::protocol

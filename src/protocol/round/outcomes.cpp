@@ -1,0 +1,157 @@
+// The rules by which a view change decides open operations.
+#include "protocol/round/outcomes.hpp"
+
+#include <fmt/format.h>
+
+#include <optional>
+#include <set>
+#include <string>
+
+namespace hawser::protocol {
+namespace {
+
+using wire::FaultReason;
+using wire::OpKey;
+using wire::OpPhase;
+using wire::OpState;
+using wire::Outcome;
+using wire::Verdict;
+
+// One operation as the survivors see it.
+struct Seen {
+  std::map<PeerId, const OpState*> states;
+};
+
+struct Place {
+  std::size_t rank = 0;
+  const wire::ViewMember* member = nullptr;
+};
+
+std::string who(const Place& place) { return fmt::format("rank {} ({})", place.rank, place.member->peer.name); }
+
+std::string which(const OpKey& key) {
+  return key.tag == 0 ? fmt::format("untagged call {}", key.sequence)
+                      : fmt::format("call {} of tag {}", key.sequence, key.tag);
+}
+
+class Decider {
+ public:
+  Decider(const wire::View& old_view, const std::map<PeerId, wire::SealReply>& survivors) : survivors_(survivors) {
+    for (std::size_t rank = 0; rank < old_view.members.size(); ++rank) {
+      places_[old_view.members[rank].peer.id] = Place{rank, &old_view.members[rank]};
+      ranks_.push_back(old_view.members[rank].peer.id);
+    }
+    for (const auto& [id, reply] : survivors) {
+      for (const OpState& op : reply.ops) ops_[op.key].states[id] = &op;
+    }
+  }
+
+  std::vector<Outcome> run() {
+    for (const auto& [key, seen] : ops_) {
+      if (done_.contains(key)) continue;
+      if (auto outcome = decide(key, seen)) add(std::move(*outcome));
+    }
+    return std::move(outcomes_);
+  }
+
+ private:
+  void add(Outcome outcome) {
+    done_.insert(outcome.key);
+    outcomes_.push_back(std::move(outcome));
+  }
+
+  // Those who take part in an operation: members that were there when its generation began. In rank order.
+  [[nodiscard]] std::vector<PeerId> participants(const OpKey& key, bool surviving) const {
+    std::vector<PeerId> out;
+    for (const PeerId& id : ranks_) {
+      if (places_.at(id).member->joined > key.generation) continue;
+      if (surviving && !survivors_.contains(id)) continue;
+      out.push_back(id);
+    }
+    return out;
+  }
+
+  std::optional<Outcome> decide(const OpKey& key, const Seen& seen) {
+    const std::vector<PeerId> staying = participants(key, true);
+    for (const PeerId& id : staying) {
+      auto it = seen.states.find(id);
+      if (it == seen.states.end() || it->second->fault == FaultReason::none) continue;
+      const OpState& vote = *it->second;
+      if (vote.fault == FaultReason::timeout) return timed_out(key, seen, id, vote, staying);
+      // A mismatch names both sides itself; the other reasons are about the voter.
+      return Outcome{
+          key, Verdict::abort, vote.fault,
+          vote.fault == FaultReason::mismatch ? vote.text : fmt::format("{}: {}", who(places_.at(id)), vote.text)};
+    }
+    bool all_done = true;
+    for (const PeerId& id : staying) {
+      auto it = seen.states.find(id);
+      all_done = all_done && it != seen.states.end() && it->second->phase == OpPhase::done;
+    }
+    if (all_done) return finished(key, seen, staying);
+    const OpState& any = *seen.states.begin()->second;
+    if (!any.params.root.is_zero() && !survivors_.contains(any.params.root)) {
+      auto root = places_.find(any.params.root);
+      return Outcome{key, Verdict::abort, FaultReason::root_lost,
+                     fmt::format("the root of the broadcast, {}, was lost before everyone had its data",
+                                 root == places_.end() ? to_string(any.params.root) : who(root->second))};
+    }
+    if (staying.size() != participants(key, false).size()) return Outcome{key, Verdict::rerun, FaultReason::none, ""};
+    return std::nullopt;
+  }
+
+  // Everybody holds a result: the same one, or a divergence that must be named.
+  [[nodiscard]] Outcome finished(const OpKey& key, const Seen& seen, const std::vector<PeerId>& staying) const {
+    const OpState& first = *seen.states.at(staying.front());
+    for (const PeerId& id : staying) {
+      const OpState& state = *seen.states.at(id);
+      if (state.digest == first.digest) continue;
+      return Outcome{key, Verdict::abort, FaultReason::diverged,
+                     fmt::format("results differ: {} has digest {:016x}{:016x}, {} has {:016x}{:016x}",
+                                 who(places_.at(staying.front())), first.digest.high, first.digest.low,
+                                 who(places_.at(id)), state.digest.high, state.digest.low)};
+    }
+    return Outcome{key, Verdict::commit, FaultReason::none, ""};
+  }
+
+  // A deadline passed: say who never came. When those who never came wait themselves in the same call under another
+  // tag, that is the real fault, and both calls end.
+  Outcome timed_out(const OpKey& key, const Seen& seen, PeerId voter, const OpState& vote,
+                    const std::vector<PeerId>& staying) {
+    std::string missing;
+    for (const PeerId& id : staying) {
+      if (!seen.states.contains(id)) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", who(places_.at(id)));
+    }
+    for (const auto& [other_key, other] : ops_) {
+      if (other_key.generation != key.generation || other_key == key || done_.contains(other_key)) continue;
+      const auto& [other_id, other_state] = *other.states.begin();
+      bool apart = !seen.states.contains(other_id) && !other.states.contains(voter) && other_key.tag != key.tag;
+      if (!apart || other_state->params != vote.params) continue;
+      std::string text = fmt::format(
+          "members wait for one another in the same call under different tags: {} in {}, {} in {}; use the same tag on "
+          "all",
+          who(places_.at(voter)), which(key), who(places_.at(other_id)), which(other_key));
+      add(Outcome{other_key, Verdict::abort, FaultReason::mismatch, text});
+      return Outcome{key, Verdict::abort, FaultReason::mismatch, text};
+    }
+    std::string text = fmt::format("{}: {}", who(places_.at(voter)), vote.text);
+    if (!missing.empty()) text += fmt::format("; not entered by {}", missing);
+    return Outcome{key, Verdict::abort, FaultReason::timeout, text};
+  }
+
+  const std::map<PeerId, wire::SealReply>& survivors_;
+  std::map<PeerId, Place> places_;
+  std::vector<PeerId> ranks_;
+  std::map<OpKey, Seen> ops_;
+  std::set<OpKey> done_;
+  std::vector<Outcome> outcomes_;
+};
+
+}  // namespace
+
+std::vector<wire::Outcome> decide_outcomes(const wire::View& old_view,
+                                           const std::map<PeerId, wire::SealReply>& survivors) {
+  return Decider(old_view, survivors).run();
+}
+
+}  // namespace hawser::protocol
