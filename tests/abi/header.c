@@ -1,4 +1,5 @@
-/* The public headers in a program of strict C and, by the same text, of strict C++: every _INIT macro makes a whole struct. */
+/* The public headers in a program of strict C and, by the same text, of strict C++: every _INIT macro makes a whole
+ * struct. */
 #include <hawser/hawser.h>
 #include <hawser/hawser.h> /* twice does no harm */
 
@@ -14,8 +15,8 @@ int main(void) {
   hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
   hawser_op_info_t info = HAWSER_OP_INFO_INIT;
   hawser_metrics_t metrics = HAWSER_METRICS_INIT;
-  hawser_status_t (*all_reduce)(hawser_comm_t *, const void *, void *, size_t, hawser_dtype_t, hawser_redop_t,
-                                const hawser_op_options_t *, hawser_op_info_t *) = hawser_all_reduce;
+  hawser_status_t (*all_reduce)(hawser_comm_t*, const void*, void*, size_t, hawser_dtype_t, hawser_redop_t,
+                                const hawser_op_options_t*, hawser_op_info_t*) = hawser_all_reduce;
   int wrong = 0;
   wrong += coordinator.size != sizeof coordinator || comm.size != sizeof comm || view.size != sizeof view;
   wrong += member.size != sizeof member || options.size != sizeof options || info.size != sizeof info;

@@ -1,9 +1,10 @@
-/* A world of one: starts a coordinator, joins it, reduces, leaves. Prints the version and exits 0 if all of it is right. */
+/* A world of one: starts a coordinator, joins it, reduces, leaves. Prints the version and exits 0 if all of it is
+ * right. */
 #include <hawser/hawser.h>
 #include <stdio.h>
 #include <string.h>
 
-static int check(hawser_status_t status, const char *call) {
+static int check(hawser_status_t status, const char* call) {
   if (status == HAWSER_OK) return 1;
   fprintf(stderr, "%s: %s: %s\n", call, hawser_status_string(status), hawser_last_error());
   return 0;
@@ -17,8 +18,8 @@ int main(void) {
   hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
   hawser_view_t view = HAWSER_VIEW_INIT;
   hawser_op_info_t info = HAWSER_OP_INFO_INIT;
-  hawser_coordinator_t *coordinator = NULL;
-  hawser_comm_t *comm = NULL;
+  hawser_coordinator_t* coordinator = NULL;
+  hawser_comm_t* comm = NULL;
   char address[64];
   const float send[3] = {1.5f, -2.0f, 0.25f};
   float recv[3] = {0, 0, 0};
