@@ -22,6 +22,20 @@ class EventLoop {
  public:
   using Task = std::function<void()>;
 
+  // The way into a loop from outside. It may outlive the loop, for those who do not know whether it still exists.
+  class Mailbox {
+   public:
+    // Any thread. Tasks run in the order in which they were posted, never inside post and never under a lock. False:
+    // the loop has ended or is ending and the task was dropped.
+    bool post(Task task);
+
+   private:
+    friend class EventLoop;
+    std::mutex mutex_;  // guards the rest
+    std::vector<Task> tasks_;
+    uv_async_t* wake_ = nullptr;  // null: nobody reads any more
+  };
+
   // The name is cut at 15 bytes, Linux's limit. RESOURCE: no descriptors, memory or threads left.
   static Result<std::unique_ptr<EventLoop>> start(const std::string& thread_name);
   // As stop. Not on the loop's own thread.
@@ -29,9 +43,8 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  // Any thread. Tasks run in the order in which they were posted, never inside post and never under a lock. False: the
-  // loop has ended or is ending and the task was dropped.
-  bool post(Task task);
+  bool post(Task task) { return mailbox_->post(std::move(task)); }
+  [[nodiscard]] const std::shared_ptr<Mailbox>& mailbox() const { return mailbox_; }
   // Runs the task on the loop and returns when it is done; at once when called there. False as for post: it has not
   // run.
   bool call(const Task& task);
@@ -52,13 +65,10 @@ class EventLoop {
 
   uv_loop_t loop_ = {};
   uv_async_t wake_ = {};
-  std::thread thread_;
+  std::shared_ptr<Mailbox> mailbox_ = std::make_shared<Mailbox>();
   std::array<char, 65536> read_buffer_;
-
-  std::mutex mutex_;  // guards what follows
-  std::vector<Task> tasks_;
-  bool accepting_ = true;
-  std::mutex join_mutex_;
+  std::mutex join_mutex_;  // guards thread_
+  std::thread thread_;
 };
 
 }  // namespace hawser::io
