@@ -24,6 +24,8 @@ class HandleState {
     handle_->data = this;
     self_ = std::move(self);
   }
+  // What keeps the state alive; null once it is closed for good.
+  [[nodiscard]] const std::shared_ptr<HandleState>& shared_self() const { return self_; }
   [[nodiscard]] bool open() const { return handle_ != nullptr; }
   // Stops every callback at once and frees the state soon. More than once is fine.
   void close() {
