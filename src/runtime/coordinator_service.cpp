@@ -1,0 +1,278 @@
+// Everything but the three calls of the public class runs on the loop's thread. Events wait in a queue, so that an
+// order which causes a new event (a view made durable) never enters the machine a second time from inside.
+#include "runtime/coordinator_service.hpp"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/log.hpp"
+#include "io/random.hpp"
+#include "io/uv/event_loop.hpp"
+#include "io/uv/tcp.hpp"
+#include "io/uv/timer.hpp"
+#include "protocol/membership/coordinator.hpp"
+#include "runtime/control_channel.hpp"
+#include "runtime/log_limit.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+using protocol::ConnId;
+using protocol::Coordinator;
+
+Status check(const CoordinatorOptions& options) {
+  const auto invalid = [](std::string text) { return Status(Code::INVALID_ARGUMENT, std::move(text)); };
+  if (options.heartbeat_ms == 0) return invalid("heartbeat_ms is 0");
+  if (options.peer_timeout_ms < 100 || options.peer_timeout_ms / 2 < options.heartbeat_ms) {
+    return invalid(
+        fmt::format("peer_timeout_ms is {}: it must be at least 100 and at least twice heartbeat_ms, which is {}",
+                    options.peer_timeout_ms, options.heartbeat_ms));
+  }
+  if (options.peers_max == 0) return invalid("peers_max is 0");
+  if (options.hello_ms <= 0) return invalid("hello_ms must be greater than 0");
+  return {};
+}
+
+}  // namespace
+
+struct CoordinatorService::Core {
+  struct Conn {
+    std::unique_ptr<ControlChannel> channel;
+    bool identified = false;  // said Hello and was not refused
+    bool closing = false;     // the machine has ordered it closed and knows nothing of it any more
+  };
+
+  CoordinatorOptions options;
+  std::string address;
+  std::unique_ptr<io::EventLoop> loop;
+  std::unique_ptr<io::Notifier> stop_request;  // lives until the destructor, so that stop may come at any time
+
+  // Of the loop's thread.
+  std::unique_ptr<io::TcpListener> listener;
+  std::unique_ptr<io::Timer> tick;
+  std::unique_ptr<Coordinator> machine;
+  RunId run;
+  std::map<ConnId, Conn> conns;
+  std::set<ConnId> nameless;  // of conns, those not identified and those closing; the oldest first
+  ConnId conn_last = 0;
+  std::deque<Coordinator::Event> events;
+  std::vector<Coordinator::Action> actions;
+  bool stepping = false;
+  bool running = true;
+  LogLimit strangers;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool ended = false;  // guarded by mutex
+
+  Status open(io::ListenSocket socket, RunId run_id, Id128 secret) {
+    run = run_id;
+    machine = std::make_unique<Coordinator>(protocol::CoordinatorConfig{.run = run,
+                                                                        .heartbeat_ms = options.heartbeat_ms,
+                                                                        .peer_timeout_ms = options.peer_timeout_ms,
+                                                                        .peers_max = options.peers_max,
+                                                                        .loopback_only = socket.address.is_loopback(),
+                                                                        .secret = secret});
+    tick = std::make_unique<io::Timer>(*loop, [this] { feed(Coordinator::Tick{}); });
+    Result<std::unique_ptr<io::Notifier>> notifier = io::Notifier::create(*loop, [this] { end("stopped"); });
+    if (!notifier.ok()) return notifier.status();
+    Result<std::unique_ptr<io::TcpListener>> listening = io::TcpListener::create(
+        *loop, std::move(socket), [this](std::unique_ptr<io::TcpStream> stream) { on_accepted(std::move(stream)); });
+    if (!listening.ok()) return listening.status();
+    stop_request = std::move(notifier.value());
+    listener = std::move(listening.value());
+    log::message(log::Subsystem::coordinator, log::Level::info, "listening on {}, run {}", address, to_string(run));
+    return {};
+  }
+
+  void end(const std::string& why) {
+    if (!running) return;
+    running = false;
+    listener.reset();
+    tick.reset();
+    conns.clear();
+    nameless.clear();
+    events.clear();
+    log::message(log::Subsystem::coordinator, log::Level::info, "{}: {}", address, why);
+    const std::lock_guard lock(mutex);
+    ended = true;
+    changed.notify_all();
+  }
+
+  // ---------------------------------------------------------------------------------------------------------- facts
+
+  void on_accepted(std::unique_ptr<io::TcpStream> stream) {
+    // Whoever means it says Hello at once; a flood of others can only push out the oldest of those that did not.
+    if (nameless.size() >= handshakes_max) evict(*nameless.begin());
+    const ConnId id = ++conn_last;
+    const std::string host = stream->remote().host();
+    auto channel = std::make_unique<ControlChannel>(
+        *loop, std::move(stream),
+        ControlChannelOptions{.first_message_ms = options.hello_ms,
+                              .queue_bytes_max = control_queue_bytes_max,
+                              .subsystem = log::Subsystem::coordinator,
+                              .log_limit = &strangers},
+        ControlChannel::Handler{.on_message =
+                                    [this, id](wire::Message message) {
+                                      feed(Coordinator::Received{id, std::move(message)});
+                                    },
+                                .on_closed = [this, id](const Status& status) { on_closed(id, status.text()); },
+                                .last_word = [this](const Status& status) { return last_word(status); }});
+    conns.emplace(id, Conn{.channel = std::move(channel)});
+    nameless.insert(id);
+    feed(Coordinator::Opened{id, host});
+  }
+
+  void on_closed(ConnId id, const std::string& why) {
+    const auto it = conns.find(id);
+    if (it == conns.end()) return;
+    const bool known = !it->second.closing;
+    log::message(log::Subsystem::coordinator, log::Level::debug, "connection from {} ended: {}",
+                 it->second.channel->remote().text(), why);
+    conns.erase(it);
+    nameless.erase(id);
+    if (known) feed(Coordinator::Closed{id, why});
+  }
+
+  void evict(ConnId id) {
+    std::uint64_t left_out = 0;
+    if (strangers.admit(io::now_ms(), left_out)) {
+      log::message(log::Subsystem::coordinator, log::Level::warn,
+                   "{} connections have not said Hello; closing the oldest, from {} ({} such lines left out)",
+                   handshakes_max, conns.at(id).channel->remote().text(), left_out);
+    }
+    on_closed(id, "too many connections that do not say Hello");
+  }
+
+  std::optional<wire::Message> last_word(const Status& status) const {
+    if (status.code() != Code::VERSION_MISMATCH) return std::nullopt;
+    return wire::Refuse{run, static_cast<std::uint32_t>(status.code()), status.text()};
+  }
+
+  // --------------------------------------------------------------------------------------------------------- orders
+
+  void feed(Coordinator::Event event) {
+    if (!running) return;
+    events.push_back(std::move(event));
+    if (stepping) return;
+    stepping = true;
+    while (running && !events.empty()) {
+      const Coordinator::Event next = std::move(events.front());
+      events.pop_front();
+      Result<Id128> random = io::random_id();
+      if (!random.ok()) {
+        end(random.status().text());
+        break;
+      }
+      const bool stranger = is_stranger(next);
+      actions.clear();
+      machine->step(next, protocol::Env{.now = io::now_ms(), .random = random.value()}, actions);
+      for (const Coordinator::Action& action : actions) {
+        std::visit([&](const auto& order) { perform(order, stranger); }, action);
+      }
+    }
+    stepping = false;
+    if (!running) return;
+    const std::optional<protocol::Millis> due = machine->next_deadline();
+    if (due) {
+      tick->start(*due - io::now_ms());
+    } else {
+      tick->stop();
+    }
+  }
+
+  bool is_stranger(const Coordinator::Event& event) const {
+    ConnId id = 0;
+    if (const auto* received = std::get_if<Coordinator::Received>(&event)) id = received->conn;
+    if (const auto* opened = std::get_if<Coordinator::Opened>(&event)) id = opened->conn;
+    return nameless.contains(id);
+  }
+
+  void perform(const Coordinator::Send& order, bool) {
+    if (const auto it = conns.find(order.conn); it != conns.end()) it->second.channel->send(order.message);
+  }
+
+  void perform(const Coordinator::Close& order, bool) {
+    const auto it = conns.find(order.conn);
+    if (it == conns.end()) return;
+    it->second.closing = true;
+    nameless.insert(order.conn);
+    it->second.channel->finish();
+  }
+
+  void perform(const Coordinator::RaiseLimit& order, bool) {
+    const auto it = conns.find(order.conn);
+    if (it == conns.end()) return;
+    it->second.identified = true;
+    nameless.erase(order.conn);
+    it->second.channel->raise_limit();
+  }
+
+  // The view is kept in memory only: it is as durable as it will be.
+  void perform(const Coordinator::Persist& order, bool) {
+    events.emplace_back(Coordinator::Persisted{order.group, order.view.number});
+  }
+
+  void perform(const Coordinator::Note& note, bool stranger) {
+    std::uint64_t left_out = 0;
+    if (stranger && note.warning && !strangers.admit(io::now_ms(), left_out)) return;
+    log::message(log::Subsystem::coordinator, note.warning ? log::Level::warn : log::Level::info, "{}", note.text);
+  }
+};
+
+CoordinatorService::CoordinatorService(std::unique_ptr<Core> core) : core_(std::move(core)) {}
+
+Result<std::unique_ptr<CoordinatorService>> CoordinatorService::start(const CoordinatorOptions& options) {
+  if (Status status = check(options); !status.ok()) return status;
+  Result<io::Endpoint> endpoint = io::parse_endpoint(options.listen, io::EndpointUse::listen);
+  if (!endpoint.ok()) return endpoint.status();
+  const std::uint16_t port = *endpoint.value().port;
+  Result<io::ListenSocket> socket = io::bind_listener({.host = endpoint.value().host, .ports = {port, port}});
+  if (!socket.ok()) return socket.status();
+  const Result<Id128> run = io::random_id();
+  const Result<Id128> secret = io::random_id();
+  if (!run.ok() || !secret.ok()) return run.ok() ? secret.status() : run.status();
+  Result<std::unique_ptr<io::EventLoop>> loop = io::EventLoop::start("hawser-coord");
+  if (!loop.ok()) return loop.status();
+
+  auto core = std::make_unique<Core>();
+  core->options = options;
+  core->address = socket.value().address.text();
+  core->loop = std::move(loop.value());
+  Status opened;
+  core->loop->call([&] { opened = core->open(std::move(socket.value()), RunId{run.value()}, secret.value()); });
+  std::unique_ptr<CoordinatorService> service(new CoordinatorService(std::move(core)));
+  if (!opened.ok()) return opened;
+  return service;
+}
+
+CoordinatorService::~CoordinatorService() {
+  core_->loop->call([core = core_.get()] {
+    core->end("destroyed");
+    core->stop_request.reset();
+  });
+  core_->loop->stop();
+}
+
+const std::string& CoordinatorService::address() const { return core_->address; }
+
+void CoordinatorService::stop() noexcept { core_->stop_request->notify(); }
+
+bool CoordinatorService::wait(std::int64_t timeout_ms) {
+  std::unique_lock lock(core_->mutex);
+  const auto ended = [this] { return core_->ended; };
+  if (timeout_ms >= 0) return core_->changed.wait_for(lock, std::chrono::milliseconds(timeout_ms), ended);
+  core_->changed.wait(lock, ended);
+  return true;
+}
+
+}  // namespace hawser::runtime
