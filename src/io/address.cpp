@@ -217,6 +217,8 @@ std::optional<SocketAddress> SocketAddress::from_sockaddr(const sockaddr* addres
 }
 
 std::optional<SocketAddress> SocketAddress::from_numeric(std::string_view host, std::uint16_t port) {
+  // inet_pton would stop at a NUL and take what is before it.
+  if (host.find('\0') != std::string_view::npos) return std::nullopt;
   sockaddr_in v4 = {};
   v4.sin_family = AF_INET;
   v4.sin_port = htons(port);
