@@ -24,12 +24,18 @@ class Watch {
   std::size_t start_;
 };
 
-inline void* take(std::size_t size) {
+inline void* take(std::size_t size) noexcept {
   void* block = std::malloc(size == 0 ? 1 : size);
-  if (block == nullptr) throw std::bad_alloc();
+  if (block == nullptr) return nullptr;
   const std::size_t now = current.fetch_add(malloc_usable_size(block)) + malloc_usable_size(block);
   for (std::size_t seen = peak.load(); now > seen && !peak.compare_exchange_weak(seen, now);) {
   }
+  return block;
+}
+
+inline void* take_or_throw(std::size_t size) {
+  void* block = take(size);
+  if (block == nullptr) throw std::bad_alloc();
   return block;
 }
 
@@ -41,9 +47,13 @@ inline void give(void* block) noexcept {
 
 }  // namespace hawser::test_memory
 
-void* operator new(std::size_t size) { return hawser::test_memory::take(size); }
-void* operator new[](std::size_t size) { return hawser::test_memory::take(size); }
+void* operator new(std::size_t size) { return hawser::test_memory::take_or_throw(size); }
+void* operator new[](std::size_t size) { return hawser::test_memory::take_or_throw(size); }
+void* operator new(std::size_t size, const std::nothrow_t&) noexcept { return hawser::test_memory::take(size); }
+void* operator new[](std::size_t size, const std::nothrow_t&) noexcept { return hawser::test_memory::take(size); }
 void operator delete(void* block) noexcept { hawser::test_memory::give(block); }
 void operator delete[](void* block) noexcept { hawser::test_memory::give(block); }
 void operator delete(void* block, std::size_t) noexcept { hawser::test_memory::give(block); }
 void operator delete[](void* block, std::size_t) noexcept { hawser::test_memory::give(block); }
+void operator delete(void* block, const std::nothrow_t&) noexcept { hawser::test_memory::give(block); }
+void operator delete[](void* block, const std::nothrow_t&) noexcept { hawser::test_memory::give(block); }

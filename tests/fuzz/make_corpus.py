@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Makes the seeds of the fuzz targets from the golden files, and each target's dictionary.
+
+    make_corpus.py GOLDEN OUT     writes OUT/<target>/* and OUT/<target>.dict
+
+The first bytes of a seed steer the target and are described in its source; the rest is what the decoder reads.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+CONTROL_HEADER = 16
+DATA_HEADER = 64
+
+DICTIONARIES = {
+    "fuzz_control": [b"HWSR", b"HWSR\x01\x00", b"\xff\xff\xff\xff", b"\x00\x04", b"\x01\x04",
+                     b"\xf4\x8f\xbf\xbf", b"\xed\xa0\x80"]
+    + [b"HWSR\x01\x00" + bytes([number, 0]) for number in range(1, 22)],
+    "fuzz_frame": [b"HWSD", b"HWSD\x01\x00", b"\xff\xff\xff\xff", b"\x00\x00\x40\x00", b"\x40\x00", b"\x00\x10"],
+    "fuzz_text": [b"[::1]:", b"127.0.0.1:", b"localhost", b"0.0.0.0", b"::", b"%eth0", b":0", b":65535", b":65536",
+                  b",", b" , ", b"-", b"::ffff:1.2.3.4", b"\x00"],
+}
+
+
+def read_hex(path):
+    text = "".join(line.split("#")[0] for line in path.read_text(encoding="utf-8").splitlines())
+    return bytes.fromhex(text)
+
+
+def frames(golden, folder):
+    return {path.stem: read_hex(path) for path in sorted(golden.glob(f"v*/{folder}/*.hex"))}
+
+
+def control_seeds(golden):
+    valid, invalid = frames(golden, "control"), frames(golden, "invalid")
+    for name, frame in valid.items():
+        yield name, bytes([0, 1]) + frame
+        yield name + "-mended", bytes([3, 7]) + frame
+    for name, frame in invalid.items():
+        yield name, bytes([0, 5]) + frame
+        yield name + "-mended", bytes([3, 5]) + frame
+    yield "all", bytes([3, 200]) + b"".join(valid.values())
+    yield "all-but-the-end", bytes([1, 3]) + b"".join(valid.values())[:-1]
+
+
+def frame_seeds(golden):
+    payload_of = {"begin": 2, "done": 3}
+    for name, frame in {**frames(golden, "data"), **frames(golden, "invalid")}.items():
+        yield name, bytes([0]) + frame[:DATA_HEADER]
+        yield name + "-mended", bytes([1]) + frame[:DATA_HEADER]
+        for kind, selector in payload_of.items():
+            if name.startswith(kind):
+                yield name + "-payload", bytes([selector]) + frame[DATA_HEADER:]
+
+
+def text_seeds(_):
+    texts = ["127.0.0.1:29400", "[::1]:29400", "localhost:1", "[fe80::1%eth0]:65535", ":0", "::",
+             "a.example:1, b.example:2,[::]:3", "40000-40100", "1-65535", "0-0", "9-8", "host", "host:", ":", "host:99999",
+             "[::1", "1.2.3.4.5:6", "ho st:1", "\u00e9:1", "", "[::1\0x]:1", "::1\0x"]
+    for number, text in enumerate(texts):
+        for mode in range(8):
+            yield f"{number}-{mode}", bytes([mode]) + text.encode()
+
+
+def escaped(token):
+    return '"' + "".join(f"\\x{byte:02x}" for byte in token) + '"'
+
+
+def main(argv):
+    if len(argv) != 3:
+        print(__doc__, file=sys.stderr)
+        return 2
+    golden, out = Path(argv[1]), Path(argv[2])
+    for target, seeds in {"fuzz_control": control_seeds, "fuzz_frame": frame_seeds, "fuzz_text": text_seeds}.items():
+        folder = out / target
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        count = 0
+        for name, data in seeds(golden):
+            (folder / name).write_bytes(data)
+            count += 1
+        if not count:
+            print(f"{golden} has nothing for {target}", file=sys.stderr)
+            return 1
+        (out / f"{target}.dict").write_text("\n".join(map(escaped, DICTIONARIES[target])) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
