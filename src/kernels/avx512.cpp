@@ -19,23 +19,20 @@ struct Avx512 {
   using Halves = Vector<std::uint16_t, 16>;
 
   static Words widen_u16(Halves v) {
-    return reinterpret_cast<Words>(_mm512_maskz_cvtepu16_epi32(all, reinterpret_cast<__m256i>(v)));
+    return reinterpret_cast<Words>(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(v)));
   }
   static Halves narrow_u32(Words v) {
-    return reinterpret_cast<Halves>(_mm512_maskz_cvtepi32_epi16(all, reinterpret_cast<__m512i>(v)));
+    return reinterpret_cast<Halves>(_mm512_cvtepi32_epi16(reinterpret_cast<__m512i>(v)));
   }
   static Floats widen_f16(Halves v) {
-    __m512 wide = _mm512_maskz_cvtph_ps(all, reinterpret_cast<__m256i>(v));
+    __m512 wide = _mm512_cvtph_ps(reinterpret_cast<__m256i>(v));
     asm("" : "+v"(wide));  // clang 14 would move comparisons before the conversion and do them one by one
     return reinterpret_cast<Floats>(wide);
   }
-  static Halves narrow_f16(Floats v) {
-    return reinterpret_cast<Halves>(_mm512_maskz_cvtps_ph(all, reinterpret_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT));
+  static Halves narrow_f16(Floats v) {  // the unmasked form is a macro with a -1 that warns here
+    return reinterpret_cast<Halves>(
+        _mm512_maskz_cvtps_ph(0xffff, reinterpret_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT));
   }
-
- private:
-  // The forms with a mask: in those without one, GCC 12 warns of an uninitialized vector (its bug 105593).
-  static constexpr __mmask16 all = 0xffff;
 };
 
 }  // namespace

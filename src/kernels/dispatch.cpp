@@ -35,22 +35,6 @@ Variant ask_processor() {
 Variant ask_processor() { return Variant::scalar; }
 #endif
 
-// Of a variant which this processor lacks, the best it has instead: the bits are the same.
-const Table& table_of(Variant variant) {
-#if defined(__x86_64__)
-  switch (variant < best_variant() ? variant : best_variant()) {
-    case Variant::scalar:
-      return scalar_table;
-    case Variant::avx2:
-      return avx2_table;
-    case Variant::avx512:
-      return avx512_table;
-  }
-#endif
-  static_cast<void>(variant);
-  return scalar_table;
-}
-
 std::optional<Variant> parse_variant(std::string_view name) {
   for (const Variant variant : {Variant::scalar, Variant::avx2, Variant::avx512}) {
     if (name == variant_name(variant)) return variant;
@@ -99,6 +83,21 @@ Variant active_variant() {
   return active;
 }
 
+const Table& table_of(Variant variant) {
+#if defined(__x86_64__)
+  switch (variant < best_variant() ? variant : best_variant()) {
+    case Variant::scalar:
+      return scalar_table;
+    case Variant::avx2:
+      return avx2_table;
+    case Variant::avx512:
+      return avx512_table;
+  }
+#endif
+  static_cast<void>(variant);
+  return scalar_table;
+}
+
 ReduceFn reduce(Dtype dtype, Redop redop, Variant variant) {
   return table_of(variant).reduce[index_of(dtype)][index_of(redop)];
 }
@@ -116,6 +115,10 @@ void narrow(Dtype dtype, void* dst, const float* src_wide, std::size_t count, st
 void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, Variant variant) {
   HAWSER_ASSERT(divisor != 0, "an average is of at least one");
   table_of(variant).divide[index_of(dtype)](data, count, divisor);
+}
+
+Digest digest(const void* data, std::size_t bytes, std::uint64_t piece) {
+  return table_of(active_variant()).digest(data, bytes, piece);
 }
 
 }  // namespace hawser::kernels

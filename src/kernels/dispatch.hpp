@@ -15,6 +15,7 @@ struct Table {
   WideFns wide[2][redop_count];  // by half_index
   void (*narrow[2])(void* dst, const float* src_wide, std::size_t count, std::uint32_t divisor);
   void (*divide[dtype_count])(void* data, std::size_t count, std::uint32_t divisor);
+  Digest (*digest)(const void* data, std::size_t bytes, std::uint64_t piece);
 };
 
 extern const Table scalar_table;
@@ -22,6 +23,9 @@ extern const Table scalar_table;
 extern const Table avx2_table;
 extern const Table avx512_table;
 #endif
+
+// Of a variant which this processor lacks, the best it has instead: the bits are the same.
+const Table& table_of(Variant variant);
 
 // What HAWSER_KERNELS, nullptr when unset, makes of `best`. Warns in the log when it asks for what cannot be had.
 Variant choose_variant(const char* setting, Variant best);

@@ -12,6 +12,7 @@
 #include <cstdint>
 
 #include "kernels/dispatch.hpp"
+#include "kernels/xxh3.hpp"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -288,9 +289,10 @@ void divide_float_entry(void* data, std::size_t count, std::uint32_t divisor) {
   map<Element, Element>(bytes, bytes, count, DivideFloat<T, Element::lanes>{value});
 }
 
-// Integers of up to 32 bits by a division of floats F. For 0 <= x and 0 < d the rounded quotient never reaches the next
-// integer while x + d stays below 2^(bits of F's significand): the nearest to it is then further from it than the
-// rounding moves. Truncation thus gives floor(x / d), and the sign takes no part in either.
+// Integers of up to 32 bits by a division of floats F, float for up to 16 bits and double for 32. Let 0 <= x. With d <=
+// x both are exact, and x + d stays below 2^(bits of F's significand), so a quotient that is no integer is further from
+// the next one than the rounding moves it. With d > x, also where d is rounded, the quotient is below 1. So truncation
+// gives floor(x / d), and the sign takes no part in either step.
 template <class T, class F, std::size_t lanes>
 struct DivideSmall {
   Vector<F, lanes> divisor;
@@ -327,8 +329,7 @@ void divide_integer_entry(void* data, std::size_t count, std::uint32_t divisor) 
     constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
     using Element = Plain<T, lanes>;
     const FloatEnvironment environment;
-    const std::uint32_t enough = divisor < 65536 ? divisor : 65536;  // any such gives 0, and x + d stays below 2^24
-    const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(enough));
+    const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(divisor));
     map<Element, Element>(bytes, bytes, count, DivideSmall<T, float, lanes>{value});
   }
 }
@@ -386,6 +387,7 @@ constexpr Table make_table() {
   set_half<Isa, Bf16<Isa>>(table, Dtype::bf16);
   set_float<float, Plain<float, Isa::vector_bytes / sizeof(float)>>(table, Dtype::f32);
   set_float<double, Plain<double, Isa::vector_bytes / sizeof(double)>>(table, Dtype::f64);
+  table.digest = hash_entry;
   return table;
 }
 

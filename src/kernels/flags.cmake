@@ -5,6 +5,9 @@ set(HAWSER_AVX512_OPTIONS)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   set(HAWSER_AVX2_OPTIONS -mavx2 -mf16c)
   set(HAWSER_AVX512_OPTIONS -mavx512f -mavx512bw -mavx512dq -mavx512vl)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    list(APPEND HAWSER_AVX512_OPTIONS -Wno-maybe-uninitialized -Wno-uninitialized)  # its own intrinsics: GCC bug 105593
+  endif()
 endif()
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/kernels/scalar.cpp PROPERTIES COMPILE_OPTIONS "-fno-exceptions")
 set_source_files_properties(${CMAKE_CURRENT_SOURCE_DIR}/kernels/avx2.cpp PROPERTIES

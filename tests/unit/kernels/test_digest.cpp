@@ -2,11 +2,12 @@
 #include <numeric>
 #include <vector>
 
-#include "kernels/kernels.hpp"
+#include "kernels/dispatch.hpp"
 #include "support/catch.hpp"
 
 using hawser::kernels::Digest;
 using hawser::kernels::digest;
+using hawser::kernels::Variant;
 
 namespace {
 
@@ -70,6 +71,9 @@ TEST_CASE("digest is XXH3-128 seeded with the piece", "[kernels][digest]") {
     CAPTURE(g.bytes, g.piece);
     CHECK(got.high == g.high);
     CHECK(got.low == g.low);
+    for (const Variant variant : {Variant::scalar, Variant::avx2, Variant::avx512}) {
+      CHECK(hawser::kernels::table_of(variant).digest(data.data(), g.bytes, g.piece) == got);
+    }
   }
   CHECK(digest(nullptr, 0, 0) == Digest{0x99aa06d3014798d8u, 0x6001c324468d497fu});
 }

@@ -100,6 +100,25 @@ TEST_CASE("the environment decides the active variant", "[.environment]") {
   CHECK(hawser::kernels::active_variant() == expected);
 }
 
+TEST_CASE("each variant has functions of its own", "[kernels][dispatch]") {
+  using hawser::kernels::table_of;
+  for (const Variant variant : twin::variants()) {
+    for (const Variant other : twin::variants()) {
+      CHECK((variant == other) == (table_of(variant).digest == table_of(other).digest));
+    }
+  }
+  for (const Dtype dtype : twin::all_dtypes) {
+    for (const Redop redop : twin::all_redops) {
+      for (const Variant variant : twin::variants()) {
+        for (const Variant other : twin::variants()) {
+          CHECK((variant == other) ==
+                (hawser::kernels::reduce(dtype, redop, variant) == hawser::kernels::reduce(dtype, redop, other)));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a variant which the processor lacks is replaced by what it has", "[kernels][dispatch]") {
   for (const Dtype dtype : twin::all_dtypes) {
     CHECK(hawser::kernels::reduce(dtype, Redop::sum, Variant::avx512) ==
