@@ -1,0 +1,126 @@
+// `hawser bench`: options, and the choice between the parent of --spawn and one rank.
+#include "bench.hpp"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+#include <memory>
+
+#include "child.hpp"
+#include "command.hpp"
+#include "options.hpp"
+#include "text.hpp"
+
+namespace tool {
+namespace {
+
+void check_options(const BenchOptions& options) {
+  if (options.transport == "shm") {
+    throw Failure(exit_usage, "--transport shm: unsupported yet; use auto or tcp");
+  }
+  if (options.compression != "none") {
+    throw Failure(exit_usage, fmt::format("--compression {}: unsupported yet; use none", options.compression));
+  }
+  if (options.min_bytes > options.max_bytes) throw Failure(exit_usage, "--min-bytes is more than --max-bytes");
+  if (options.spawn > 0 && !options.coordinator.empty()) {
+    throw Failure(exit_usage, "--spawn starts its own coordinator: leave out --coordinator");
+  }
+  // getenv races only with changes of the environment, and this process makes none.
+  // NOLINTNEXTLINE(concurrency-mt-unsafe)
+  if (options.spawn == 0 && options.coordinator.empty() && std::getenv("HAWSER_COORDINATORS") == nullptr) {
+    throw Failure(exit_usage, "say --spawn N, or --coordinator ADDR (or set HAWSER_COORDINATORS)");
+  }
+}
+
+}  // namespace
+
+BenchOp bench_op_of(const BenchOptions& options) {
+  if (options.op == "broadcast") return BenchOp::broadcast;
+  if (options.op == "barrier") return BenchOp::barrier;
+  return BenchOp::all_reduce;
+}
+
+void add_bench_command(CLI::App& app, Action& action) {
+  auto* command =
+      app.add_subcommand("bench", "Measure a collective: time, bandwidth, processor time; check its results");
+  auto owned = std::make_shared<BenchOptions>();
+  BenchOptions& options = *owned;
+  command->add_option("op", options.op, "all-reduce, broadcast or barrier")
+      ->required()
+      ->type_name("OP")
+      ->check(CLI::IsMember({"all-reduce", "broadcast", "barrier"}));
+  command->add_option("--spawn", options.spawn, "Start N ranks on this machine, and a coordinator for them")
+      ->type_name("N")
+      ->check(CLI::Range(1, 256));
+  command->add_option("--coordinator", options.coordinator, "Be one rank of a run; start the others alike")
+      ->type_name("HOST:PORT[,...]");
+  command->add_option("--group", options.group, "With --coordinator: the group to join")->type_name("N");
+  command->add_option("--min-size", options.min_size, "With --coordinator: ranks to wait for")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--min-bytes", options.min_bytes, "First size, as 4096, 64K, 1.5M, 1G [1K]")
+      ->transform(size_value(1));
+  command->add_option("--max-bytes", options.max_bytes, "Last size [64M]")->transform(size_value(1));
+  command->add_option("--factor", options.factor, "From one size to the next")
+      ->type_name("N")
+      ->check(CLI::Range(2, 1 << 20))
+      ->capture_default_str();
+  command->add_option("--dtype", options.dtypes, "Element types: names, a list a,b, or all")
+      ->check(dtype_list())
+      ->capture_default_str();
+  command->add_option("--op", options.redops, "Reductions: sum, avg, prod, min, max, a list, or all")
+      ->check(redop_list())
+      ->capture_default_str();
+  command->add_option("--strands", options.strands, "Connections to each neighbour")
+      ->type_name("N")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  command->add_option("--io-threads", options.io_threads, "Threads that move data; 0: the library's choice")
+      ->type_name("N")
+      ->capture_default_str();
+  command
+      ->add_option("--in-flight", options.in_flight,
+                   "Operations started together; time is that of the lot divided by N")
+      ->type_name("N")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  command->add_option("--iters", options.iters, "Timed repetitions")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_option("--warmup", options.warmup, "Repetitions before those")->type_name("N")->capture_default_str();
+  command->add_option("--timeout-ms", options.timeout_ms, "Deadline of one operation; 0: the library's choice")
+      ->type_name("MS")
+      ->capture_default_str();
+  command->add_option("--transport", options.transport, "auto or tcp (shm: unsupported yet)")
+      ->check(CLI::IsMember({"auto", "tcp", "shm"}))
+      ->capture_default_str();
+  command->add_option("--compression", options.compression, "none (others: unsupported yet)")
+      ->type_name("NAME")
+      ->capture_default_str();
+  command->add_flag("--in-place", options.in_place, "Send and receive in the same buffer");
+  command->add_flag("--check,!--no-check", options.check, "Compare every element of every rank's results [on]");
+  command->add_flag("--json", options.json, "One JSON object a row");
+  command->add_option("--corrupt", options.corrupt)->group("");
+  command->add_option("--child", options.child)->group("");
+  command->add_option("--parent", options.parent)->group("");
+  command->footer(
+      "\nTime is measured by rank 0: every repetition from the call to its return, after one barrier a row. p50 and "
+      "p99 are\n"
+      "over repetitions; bandwidths are from p50. busbw is algbw x 2(n-1)/n for all-reduce, as in nccl-tests. cpu ns/B "
+      "is\n"
+      "the processor time of all ranks during the timed part, per rank and byte of buffer.\n" +
+      footer("  hawser bench all-reduce --spawn 4\n"
+             "  hawser bench all-reduce --spawn 2 --dtype all --op all --max-bytes 1M --iters 5\n"
+             "  hawser bench broadcast --spawn 4 --in-flight 8 --json\n"
+             "  hawser bench all-reduce --coordinator 10.0.0.1:4900 --min-size 2     on each of two machines"));
+  command->callback([owned, &action] {
+    action = [owned] {
+      check_options(*owned);
+      return owned->spawn > 0 ? run_bench_spawn(*owned) : run_bench_rank(*owned);
+    };
+  });
+}
+
+}  // namespace tool

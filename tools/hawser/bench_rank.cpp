@@ -1,0 +1,384 @@
+// One rank of `hawser bench`. The main thread joins the group, walks the rows (reduction, element type, size) in the
+// same order as every other rank, and measures. Rank 0 prints.
+//
+// A row: warm-up, one barrier, `iters` timed repetitions, then the check. In place, a repetition reduces what the one
+// before left, so the timed part runs on elements that the reduction leaves alone, and stays comparable. The check
+// compares the results of the last timed repetition, then those of one more on buffers filled afresh. Values are
+// compared bit by bit.
+#include <fmt/format.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "bench.hpp"
+#include "child.hpp"
+#include "command.hpp"
+#include "reference.hpp"
+#include "text.hpp"
+
+namespace tool {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr std::uint64_t input_seed = 0x48415753;
+constexpr std::byte poison{0xa5};
+
+std::uint64_t cpu_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1000000000U + static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+struct Row {
+  hawser_dtype_t dtype = HAWSER_F32;
+  hawser_redop_t redop = HAWSER_SUM;
+  std::size_t count = 0;
+};
+
+struct Measured {
+  std::vector<double> times_us;  // rank 0's, one a repetition
+  std::uint64_t wrong = 0;       // of all ranks
+  std::uint64_t cpu_ns = 0;      // of all ranks
+};
+
+struct Memory {
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<void, Free> bytes;
+};
+
+// Page-aligned and touched, so that the first repetition does not pay for page faults.
+Memory allocate(std::size_t bytes) {
+  const std::size_t rounded = (bytes + 4095) / 4096 * 4096 + 4096;
+  Memory memory{std::unique_ptr<void, Memory::Free>(std::aligned_alloc(4096, rounded))};
+  if (!memory.bytes) throw Failure(exit_resource, fmt::format("no memory for a buffer of {} bytes", bytes));
+  std::memset(memory.bytes.get(), 0, rounded);
+  return memory;
+}
+
+class Rank {
+ public:
+  explicit Rank(const BenchOptions& options) : options_(options), op_(bench_op_of(options)) {}
+
+  int run() {
+    join();
+    agree_on_options();
+    if (view_.rank == 0 && !options_.json) print_header();
+    std::uint64_t wrong = 0;
+    for (const Row& row : rows()) {
+      prepare(row);
+      const Measured measured = measure(row);
+      wrong += measured.wrong;
+      if (view_.rank == 0) options_.json ? print_json(row, measured) : print_line(row, measured);
+    }
+    // Nobody leaves while another still measures.
+    require(hawser_barrier(comm_.get(), &call_options_, nullptr), "the last barrier");
+    hawser_comm_leave(comm_.get(), 0);
+    if (wrong == 0) return exit_ok;
+    // Every rank knows the sum; among the children of one parent, one of them says so.
+    if (view_.rank != 0 && options_.child >= 0) return exit_ok;
+    fmt::print(stderr, "hawser bench: {} wrong elements\n", wrong);
+    return exit_failed;
+  }
+
+ private:
+  void join() {
+    hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
+    config.coordinators = options_.coordinator.empty() ? nullptr : options_.coordinator.c_str();
+    const std::string name = options_.child >= 0 ? fmt::format("bench {}", options_.child) : "";
+    config.name = name.empty() ? nullptr : name.c_str();
+    config.group = options_.group;
+    config.min_size = options_.min_size;
+    config.strands = options_.strands;
+    config.io_threads = options_.io_threads;
+    config.op_timeout_ms = options_.timeout_ms;
+    // A time measured around the loss of a rank means nothing, so a loss ends the run.
+    config.policy = HAWSER_POLICY_STRICT;
+    hawser_comm_t* raw = nullptr;
+    require(hawser_comm_create(&config, &raw), "the communicator");
+    comm_.reset(raw);
+    const hawser_status_t status = hawser_comm_join(comm_.get(), 0);
+    if (status == HAWSER_TIMEOUT) throw Failure(exit_no_coordinator, describe(status, "join"));
+    require(status, "join");
+    require(hawser_comm_view(comm_.get(), &view_), "view");
+    for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) keys_.push_back(mix(input_seed, rank));
+  }
+
+  // Ranks that were started with different options would not issue the same operations.
+  void agree_on_options() {
+    const std::string text =
+        fmt::format("{} {} {} {} {} {} {} {} {} {} {}", options_.op, options_.min_bytes, options_.max_bytes,
+                    options_.factor, options_.dtypes, options_.redops, options_.in_flight, options_.iters,
+                    options_.warmup, options_.in_place, options_.check);
+    std::uint64_t digest = 0;
+    for (const char letter : text) digest = mix(digest, static_cast<unsigned char>(letter));
+    std::array<std::uint64_t, 2> range = {digest, ~digest};
+    reduce_small(range, HAWSER_MAX);
+    if (range[0] != ~range[1]) throw Failure(exit_usage, "the ranks were started with different options");
+  }
+
+  void reduce_small(std::span<std::uint64_t> values, hawser_redop_t redop) {
+    require(hawser_all_reduce(comm_.get(), values.data(), values.data(), values.size(), HAWSER_U64, redop,
+                              &call_options_, nullptr),
+            "all_reduce of the benchmark's own numbers");
+  }
+
+  [[nodiscard]] std::vector<Row> rows() const {
+    if (op_ == BenchOp::barrier) return {Row{}};
+    std::vector<Row> rows;
+    const auto redops = op_ == BenchOp::all_reduce ? *parse_redops(options_.redops) : std::vector{HAWSER_SUM};
+    const auto dtypes = *parse_dtypes(options_.dtypes);
+    for (const hawser_redop_t redop : redops) {
+      for (const hawser_dtype_t dtype : dtypes) {
+        for (const std::uint64_t bytes : sizes_between(options_.min_bytes, options_.max_bytes, options_.factor)) {
+          rows.push_back({dtype, redop, static_cast<std::size_t>(bytes / hawser_dtype_size(dtype))});
+        }
+      }
+    }
+    return rows;
+  }
+
+  // Buffers are made once, for the largest row.
+  void prepare(const Row& row) {
+    bytes_ = row.count * hawser_dtype_size(row.dtype);
+    if (recv_.empty()) {
+      for (std::uint32_t i = 0; i < options_.in_flight; ++i) {
+        recv_.push_back(allocate(op_ == BenchOp::barrier ? 0 : options_.max_bytes));
+        if (!options_.in_place) send_.push_back(allocate(op_ == BenchOp::barrier ? 0 : options_.max_bytes));
+      }
+    }
+  }
+
+  [[nodiscard]] void* recv(std::size_t slot) const { return recv_[slot].bytes.get(); }
+  [[nodiscard]] const void* send(std::size_t slot) const {
+    if (op_ == BenchOp::broadcast && view_.rank != 0) return nullptr;
+    return options_.in_place ? recv(slot) : send_[slot].bytes.get();
+  }
+
+  hawser_status_t call(const Row& row, std::size_t slot) {
+    switch (op_) {
+      case BenchOp::all_reduce:
+        return hawser_all_reduce(comm_.get(), send(slot), recv(slot), row.count, row.dtype, row.redop, &call_options_,
+                                 nullptr);
+      case BenchOp::broadcast:
+        return hawser_broadcast(comm_.get(), send(slot), recv(slot), row.count, row.dtype, 0, &call_options_, nullptr);
+      case BenchOp::barrier:
+        break;
+    }
+    return hawser_barrier(comm_.get(), &call_options_, nullptr);
+  }
+
+  hawser_status_t start(const Row& row, std::size_t slot, hawser_op_t** op_out) {
+    switch (op_) {
+      case BenchOp::all_reduce:
+        return hawser_all_reduce_start(comm_.get(), send(slot), recv(slot), row.count, row.dtype, row.redop,
+                                       &call_options_, op_out);
+      case BenchOp::broadcast:
+        return hawser_broadcast_start(comm_.get(), send(slot), recv(slot), row.count, row.dtype, 0, &call_options_,
+                                      op_out);
+      case BenchOp::barrier:
+        break;
+    }
+    return hawser_barrier_start(comm_.get(), &call_options_, op_out);
+  }
+
+  void repeat_once(const Row& row) {
+    if (options_.in_flight == 1) {
+      require(call(row, 0), options_.op);
+      return;
+    }
+    struct Release {
+      void operator()(hawser_op_t* op) const { hawser_op_release(op); }
+    };
+    std::vector<std::unique_ptr<hawser_op_t, Release>> ops;
+    for (std::size_t slot = 0; slot < options_.in_flight; ++slot) {
+      hawser_op_t* op = nullptr;
+      require(start(row, slot, &op), options_.op + " start");
+      ops.emplace_back(op);
+    }
+    for (const auto& op : ops) require(hawser_op_wait(op.get(), 0, nullptr), options_.op);
+  }
+
+  void fill(const Row& row, const Pattern& pattern) {
+    for (std::size_t slot = 0; slot < options_.in_flight; ++slot) {
+      if (options_.in_place) {
+        pattern.fill(recv(slot), row.count);
+      } else {
+        pattern.fill(send_[slot].bytes.get(), row.count);
+        std::memset(recv(slot), static_cast<int>(poison), bytes_);
+      }
+    }
+  }
+
+  [[nodiscard]] std::uint64_t mismatches(const Row& row, const Pattern& expected) const {
+    std::uint64_t wrong = 0;
+    for (std::size_t slot = 0; slot < options_.in_flight; ++slot) {
+      // The root of a broadcast sends from where the others receive only if it is asked to work in place.
+      wrong += expected.mismatches(recv(slot), row.count);
+    }
+    return wrong;
+  }
+
+  [[nodiscard]] Pattern own_input(const Row& row) const {
+    return input_pattern(row.dtype, row.redop, keys_[view_.rank], row.count);
+  }
+  [[nodiscard]] Pattern expected_result(const Row& row) const {
+    if (op_ == BenchOp::broadcast) return input_pattern(row.dtype, row.redop, keys_[0], row.count);
+    return expected_pattern(row.dtype, row.redop, keys_, row.count);
+  }
+
+  Measured measure(const Row& row) {
+    const bool has_data = op_ != BenchOp::barrier;
+    const Pattern timed_input = options_.in_place ? neutral_pattern(row.dtype, row.redop, row.count) : own_input(row);
+    if (has_data) fill(row, timed_input);
+    for (std::uint32_t i = 0; i < options_.warmup; ++i) repeat_once(row);
+
+    Measured measured;
+    measured.times_us.reserve(options_.iters);
+    require(hawser_barrier(comm_.get(), &call_options_, nullptr), "barrier");
+    const std::uint64_t cpu_before = cpu_ns();
+    for (std::uint32_t i = 0; i < options_.iters; ++i) {
+      const auto begin = Clock::now();
+      repeat_once(row);
+      const std::chrono::duration<double, std::micro> time = Clock::now() - begin;
+      measured.times_us.push_back(time.count() / options_.in_flight);
+    }
+    std::array<std::uint64_t, 2> sums = {0, cpu_ns() - cpu_before};
+
+    if (options_.check && has_data) sums[0] = check(row, timed_input);
+    reduce_small(sums, HAWSER_SUM);
+    measured.wrong = sums[0];
+    measured.cpu_ns = sums[1];
+    return measured;
+  }
+
+  std::uint64_t check(const Row& row, const Pattern& timed_input) {
+    const Pattern expected = expected_result(row);
+    // avg of zeros, sum of zeros, product of ones, and a broadcast zero: the neutral elements came through unchanged.
+    std::uint64_t wrong = mismatches(row, options_.in_place ? timed_input : expected);
+    fill(row, own_input(row));
+    repeat_once(row);
+    if (view_.rank == 0) {
+      auto* bytes = static_cast<std::byte*>(recv(0));
+      for (std::size_t i = 0; i < options_.corrupt && i < row.count; ++i)
+        bytes[i * hawser_dtype_size(row.dtype)] ^= std::byte{1};
+    }
+    return wrong + mismatches(row, expected);
+  }
+
+  // ------------------------------------------------------------------------------------------------------------------
+  // output
+
+  struct Figures {
+    double p50_us = 0;
+    double p99_us = 0;
+    double algbw_gbs = 0;
+    double busbw_gbs = 0;
+    std::optional<double> cpu_ns_per_byte;
+  };
+
+  [[nodiscard]] Figures figures(const Measured& measured) const {
+    Figures figures;
+    figures.p50_us = percentile(measured.times_us, 50).value_or(0);
+    figures.p99_us = percentile(measured.times_us, 99).value_or(0);
+    const auto bytes = static_cast<double>(bytes_);
+    const auto ranks = static_cast<double>(view_.world_size);
+    if (op_ == BenchOp::barrier || bytes_ == 0) return figures;
+    if (figures.p50_us > 0) figures.algbw_gbs = bytes / figures.p50_us / 1000.0;
+    figures.busbw_gbs = figures.algbw_gbs * (op_ == BenchOp::all_reduce ? 2.0 * (ranks - 1.0) / ranks : 1.0);
+    figures.cpu_ns_per_byte =
+        static_cast<double>(measured.cpu_ns) / (bytes * ranks * options_.iters * options_.in_flight);
+    return figures;
+  }
+
+  [[nodiscard]] std::string_view shown_redop(const Row& row) const {
+    return op_ == BenchOp::all_reduce ? redop_name(row.redop) : "none";
+  }
+  [[nodiscard]] std::string_view shown_dtype(const Row& row) const {
+    return op_ == BenchOp::barrier ? "none" : dtype_name(row.dtype);
+  }
+  [[nodiscard]] std::uint64_t shown_bytes() const { return op_ == BenchOp::barrier ? 0 : bytes_; }
+
+  void print_header() const {
+    fmt::print("# hawser {} bench {}, ranks {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}\n",
+               HAWSER_VERSION_STRING, options_.op, view_.world_size, options_.strands,
+               options_.io_threads == 0 ? "auto" : fmt::to_string(options_.io_threads), options_.in_flight,
+               options_.iters, options_.warmup, options_.in_place ? "in place" : "out of place");
+    for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) {
+      hawser_member_t member = HAWSER_MEMBER_INIT;
+      if (hawser_comm_member(comm_.get(), rank, &member) != HAWSER_OK) continue;
+      fmt::print("#   rank {} {} at {}\n", rank, member.name, member.address);
+    }
+    fmt::print("#{:>12} {:>12} {:>6} {:>6} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}\n", "bytes", "count", "type", "redop",
+               "time p50", "time p99", "algbw", "busbw", "#wrong", "cpu");
+    fmt::print("#{:>12} {:>12} {:>6} {:>6} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}\n", "(B)", "(elements)", "", "",
+               "(us)", "(us)", "(GB/s)", "(GB/s)", "", "(ns/B)");
+    std::fflush(stdout);
+  }
+
+  void print_line(const Row& row, const Measured& measured) const {
+    const Figures shown = figures(measured);
+    fmt::print(" {:>12} {:>12} {:>6} {:>6} {:>11.2f} {:>11.2f} {:>9.3f} {:>9.3f} {:>8} {:>9}\n", shown_bytes(),
+               row.count, shown_dtype(row), shown_redop(row), shown.p50_us, shown.p99_us, shown.algbw_gbs,
+               shown.busbw_gbs, options_.check ? fmt::to_string(measured.wrong) : "N/A",
+               shown.cpu_ns_per_byte ? fmt::format("{:.3f}", *shown.cpu_ns_per_byte) : "-");
+    std::fflush(stdout);
+  }
+
+  void print_json(const Row& row, const Measured& measured) const {
+    const Figures shown = figures(measured);
+    nlohmann::ordered_json object;
+    object["op"] = options_.op;
+    object["bytes"] = shown_bytes();
+    object["count"] = row.count;
+    object["dtype"] = shown_dtype(row);
+    object["redop"] = shown_redop(row);
+    object["ranks"] = view_.world_size;
+    object["strands"] = options_.strands;
+    object["in_flight"] = options_.in_flight;
+    object["transport"] = "tcp";
+    object["compression"] = options_.compression;
+    object["time_us_p50"] = shown.p50_us;
+    object["time_us_p99"] = shown.p99_us;
+    object["algbw_gbs"] = shown.algbw_gbs;
+    object["busbw_gbs"] = shown.busbw_gbs;
+    object["wrong"] = options_.check ? nlohmann::ordered_json(measured.wrong) : nlohmann::ordered_json();
+    object["cpu_ns_per_byte"] =
+        shown.cpu_ns_per_byte ? nlohmann::ordered_json(*shown.cpu_ns_per_byte) : nlohmann::ordered_json();
+    object["in_place"] = options_.in_place;
+    object["iters"] = options_.iters;
+    fmt::print("{}\n", object.dump());
+    std::fflush(stdout);
+  }
+
+  const BenchOptions& options_;
+  const BenchOp op_;
+  Comm comm_;
+  hawser_view_t view_ = HAWSER_VIEW_INIT;
+  const hawser_op_options_t call_options_ = HAWSER_OP_OPTIONS_INIT;
+  std::vector<std::uint64_t> keys_;  // of the ranks' inputs
+  std::vector<Memory> send_;         // empty when in place
+  std::vector<Memory> recv_;
+  std::size_t bytes_ = 0;  // of the row
+};
+
+}  // namespace
+
+int run_bench_rank(const BenchOptions& options) {
+  if (options.child >= 0) die_with_parent(static_cast<pid_t>(options.parent));
+  return Rank(options).run();
+}
+
+}  // namespace tool

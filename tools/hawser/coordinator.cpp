@@ -1,0 +1,107 @@
+// `hawser coordinator`: the membership service as a process. The main thread waits; the library's own thread serves;
+// the signal handler asks it to end.
+#include <fmt/format.h>
+#include <signal.h>
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "command.hpp"
+
+namespace tool {
+namespace {
+
+struct CoordinatorOptions {
+  std::string listen = "127.0.0.1:4900";
+  std::uint32_t heartbeat_ms = 0;
+  std::uint32_t peer_timeout_ms = 0;
+  std::uint32_t peers_max = 0;
+  bool json = false;
+};
+
+std::atomic<hawser_coordinator_t*> running{nullptr};
+static_assert(std::atomic<hawser_coordinator_t*>::is_always_lock_free, "the signal handler reads it");
+
+extern "C" void stop_running(int) {
+  if (hawser_coordinator_t* coordinator = running.load()) hawser_coordinator_stop(coordinator);
+}
+
+// SIGINT and SIGTERM are held back until there is a coordinator to stop, so that none is lost or ends the process
+// uncleanly.
+class EndSignals {
+ public:
+  EndSignals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set_, nullptr);
+  }
+  void deliver_to(hawser_coordinator_t* coordinator) {
+    running.store(coordinator);
+    struct sigaction action {};
+    action.sa_handler = stop_running;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGINT, &action, nullptr);
+    sigaction(SIGTERM, &action, nullptr);
+    pthread_sigmask(SIG_UNBLOCK, &set_, nullptr);
+  }
+  // Afterwards a signal finds no coordinator and is without effect: the process is ending already.
+  ~EndSignals() { running.store(nullptr); }
+  EndSignals(const EndSignals&) = delete;
+  EndSignals& operator=(const EndSignals&) = delete;
+
+ private:
+  sigset_t set_{};
+};
+
+int run_coordinator(const CoordinatorOptions& options) {
+  hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
+  config.listen = options.listen.c_str();
+  config.heartbeat_ms = options.heartbeat_ms;
+  config.peer_timeout_ms = options.peer_timeout_ms;
+  config.peers_max = options.peers_max;
+
+  // A write to a reader that went away must not end the run of everybody else.
+  signal(SIGPIPE, SIG_IGN);
+  Coordinator coordinator;
+  EndSignals signals;  // destroyed before the coordinator it points to
+  coordinator = start_coordinator(config);
+  signals.deliver_to(coordinator.get());
+
+  const std::string address = address_of(coordinator);
+  fmt::print("{}\n", options.json ? nlohmann::json{{"address", address}}.dump() : address);
+  std::fflush(stdout);
+
+  const hawser_status_t status = hawser_coordinator_wait(coordinator.get(), UINT32_MAX);
+  require(status, "the coordinator ended by itself");
+  return exit_ok;
+}
+
+}  // namespace
+
+void add_coordinator_command(CLI::App& app, Action& action) {
+  auto* command = app.add_subcommand("coordinator", "Run the membership service of a run until SIGINT or SIGTERM");
+  auto options = std::make_shared<CoordinatorOptions>();
+  command->add_option("--listen", options->listen, "Address to listen on; port 0: the kernel chooses")
+      ->type_name("HOST:PORT")
+      ->capture_default_str();
+  command
+      ->add_option("--heartbeat-ms", options->heartbeat_ms, "Heartbeat interval of every control connection; 0: 1000")
+      ->type_name("MS");
+  command
+      ->add_option("--peer-timeout-ms", options->peer_timeout_ms, "Silence after which a peer is lost; 0: 6 heartbeats")
+      ->type_name("MS");
+  command->add_option("--peers-max", options->peers_max, "Most peers, members and waiting ones together; 0: 1024")
+      ->type_name("N");
+  command->add_flag("--json", options->json, "Print the address as one JSON object");
+  command->footer(
+      footer("  hawser coordinator --listen 0.0.0.0:4900     every interface; the first line printed is the address\n"
+             "  hawser coordinator --listen [::1]:0 --json   a free port of the IPv6 loopback, as {\"address\": ...}\n"
+             "  hawser coordinator --heartbeat-ms 100        notice silent peers after 0.6 s instead of 6 s"));
+  command->callback([options, &action] { action = [options] { return run_coordinator(*options); }; });
+}
+
+}  // namespace tool

@@ -1,0 +1,53 @@
+// Compares what peers report of the same operation. Pure: it is told results and says what contradicts; the
+// supervisor's only thread owns it.
+//
+// The rule: if any peer has an operation's result, no other peer has a failure of it, and all have the same
+// participants and bits. A peer that was expelled does not know and contradicts nobody. Operations that a strict policy
+// ended with PEER_LOST and that were then made again count by their last outcome. View numbers may differ: an operation
+// that was complete when a peer was lost ends in the old view where that was known, and in the new one elsewhere.
+#pragma once
+
+#include <hawser/hawser.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace tool {
+
+struct Outcome {
+  std::uint32_t peer = 0;  // any number that tells peers apart in messages
+  std::uint64_t round = 0;
+  std::uint32_t op = 0;
+  hawser_status_t status = HAWSER_OK;
+  std::uint64_t digest = 0;
+  std::uint64_t identity_digest = 0;
+  std::vector<std::uint32_t> participants;
+};
+
+class Judge {
+ public:
+  // A sentence when this outcome contradicts an earlier one of the same operation.
+  std::optional<std::string> add(const Outcome& outcome);
+  // Operations that at least one peer committed.
+  [[nodiscard]] std::uint64_t committed() const { return committed_; }
+  [[nodiscard]] std::uint64_t last_round() const { return last_round_; }
+
+ private:
+  struct Entry {
+    std::optional<Outcome> committed;  // the first report of success
+    std::optional<Outcome> failed;     // the first report of a failure
+  };
+  // Members are never further apart than one operation, so older rounds need not be kept.
+  static constexpr std::uint64_t rounds_kept = 4096;
+
+  std::map<std::pair<std::uint64_t, std::uint32_t>, Entry> entries_;
+  std::uint64_t committed_ = 0;
+  std::uint64_t last_round_ = 0;
+};
+
+}  // namespace tool
