@@ -96,7 +96,7 @@ Result<Addresses> resolve(const std::string& host, std::uint16_t port, std::int6
   });
   if (!started.ok()) return started;
   std::unique_lock lock(answer->mutex);
-  if (!answer->ready.wait_for(lock, std::chrono::milliseconds(timeout_ms),
+  if (!answer->ready.wait_for(lock, std::chrono::milliseconds(std::min<std::int64_t>(timeout_ms, 1'000'000'000)),
                               [&] { return answer->result.has_value(); })) {
     return Status(Code::TIMEOUT, fmt::format("host \"{}\": the name service does not answer within {} ms",
                                              log::printable(host, 128), timeout_ms));

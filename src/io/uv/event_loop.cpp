@@ -2,9 +2,11 @@
 // to the mailbox, then every handle, so that uv_run runs out of things to do.
 #include "io/uv/event_loop.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <pthread.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <future>
 #include <system_error>
@@ -12,6 +14,7 @@
 
 #include "base/log.hpp"
 #include "io/signals.hpp"
+#include "io/unique_fd.hpp"
 #include "io/uv/handle.hpp"
 
 namespace hawser::io {
@@ -21,6 +24,19 @@ thread_local const EventLoop* loop_of_thread = nullptr;
 
 Status no_loop(const std::string& name, const char* why) {
   return {Code::RESOURCE, fmt::format("cannot start the thread {}: {}", name, why)};
+}
+
+// Some versions of uv_loop_init leak a descriptor when they find no further one, so ask first: it needs 3 to 7, and 2
+// for the first loop of a process.
+constexpr std::size_t loop_descriptors_max = 9;
+
+int spare_descriptors() {
+  std::array<UniqueFd, loop_descriptors_max> probes;
+  for (UniqueFd& probe : probes) {
+    probe.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!probe.valid()) return -errno;
+  }
+  return 0;
 }
 
 }  // namespace
@@ -34,6 +50,7 @@ bool EventLoop::Mailbox::post(Task task) {
 }
 
 Result<std::unique_ptr<EventLoop>> EventLoop::start(const std::string& thread_name) {
+  if (const int error = spare_descriptors(); error != 0) return no_loop(thread_name, uv_strerror(error));
   std::unique_ptr<EventLoop> loop(new EventLoop);
   if (const int error = uv_loop_init(&loop->loop_); error != 0) return no_loop(thread_name, uv_strerror(error));
   loop->loop_.data = loop.get();

@@ -419,11 +419,12 @@ Status bind_failure(const std::string& where, int error) {
 int try_bind(const SocketAddress& address, int backlog, ListenSocket& listener) {
   UniqueFd fd(socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
   if (!fd.valid()) return errno;
-  // A given port must be free again right after a restart. For a port that the kernel chooses the option would do harm:
-  // it then hands out ports that others have bound and not yet listened on.
+  // The port must be free again right after a restart, when connections of before still fade away. With a port that the
+  // kernel chooses the option comes after bind: before, the kernel would give out ports that others have bound already.
   if (address.port() != 0) set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (address.family() == AF_INET6) set_option(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, address.is_wildcard() ? 0 : 1);
   if (bind(fd.get(), address.get(), address.length()) != 0) return errno;
+  set_option(fd.get(), SOL_SOCKET, SO_REUSEADDR, 1);
   if (listen(fd.get(), backlog) != 0) return errno;
   const auto bound = SocketAddress::local_of(fd.get());
   if (!bound) return errno;
