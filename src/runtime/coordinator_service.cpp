@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -29,6 +30,8 @@ namespace {
 using protocol::ConnId;
 using protocol::Coordinator;
 
+constexpr std::int64_t wait_ms_max = 100'000'000'000;  // three years: further off, clocks overflow
+
 Status check(const CoordinatorOptions& options) {
   const auto invalid = [](std::string text) { return Status(Code::INVALID_ARGUMENT, std::move(text)); };
   if (options.heartbeat_ms == 0) return invalid("heartbeat_ms is 0");
@@ -47,8 +50,7 @@ Status check(const CoordinatorOptions& options) {
 struct CoordinatorService::Core {
   struct Conn {
     std::unique_ptr<ControlChannel> channel;
-    bool identified = false;  // said Hello and was not refused
-    bool closing = false;     // the machine has ordered it closed and knows nothing of it any more
+    bool closing = false;  // the machine has ordered it closed and knows nothing of it any more
   };
 
   CoordinatorOptions options;
@@ -62,7 +64,7 @@ struct CoordinatorService::Core {
   std::unique_ptr<Coordinator> machine;
   RunId run;
   std::map<ConnId, Conn> conns;
-  std::set<ConnId> nameless;  // of conns, those not identified and those closing; the oldest first
+  std::set<ConnId> nameless;  // of conns, those without a good Hello and those closing; the oldest first
   ConnId conn_last = 0;
   std::deque<Coordinator::Event> events;
   std::vector<Coordinator::Action> actions;
@@ -212,7 +214,6 @@ struct CoordinatorService::Core {
   void perform(const Coordinator::RaiseLimit& order, bool) {
     const auto it = conns.find(order.conn);
     if (it == conns.end()) return;
-    it->second.identified = true;
     nameless.erase(order.conn);
     it->second.channel->raise_limit();
   }
@@ -270,7 +271,8 @@ void CoordinatorService::stop() noexcept { core_->stop_request->notify(); }
 bool CoordinatorService::wait(std::int64_t timeout_ms) {
   std::unique_lock lock(core_->mutex);
   const auto ended = [this] { return core_->ended; };
-  if (timeout_ms >= 0) return core_->changed.wait_for(lock, std::chrono::milliseconds(timeout_ms), ended);
+  if (timeout_ms >= 0)
+    return core_->changed.wait_for(lock, std::chrono::milliseconds(std::min(timeout_ms, wait_ms_max)), ended);
   core_->changed.wait(lock, ended);
   return true;
 }
