@@ -11,8 +11,7 @@ namespace {
 
 enum class HalfKind { f16, bf16 };
 
-// ----------------------------------------------------------------------------------------------------------------
-// elements
+// ------------------------------------------------------------ elements
 
 // Integers: any bits where wrapping is exact, small values for avg.
 template <typename T>
@@ -84,8 +83,7 @@ double float_reduced(hawser_redop_t redop, std::span<const double> inputs) {
   return total;
 }
 
-// ------------------------------------------------------------------------------------------------------------ element
-// types
+// ------------------------------------------------------------ element types
 
 template <typename T>
 struct IntegerType {

@@ -34,6 +34,7 @@
 #include "stress.hpp"
 #include "stress_program.hpp"
 #include "stress_report.hpp"
+#include "text.hpp"
 
 namespace tool {
 namespace {
@@ -186,8 +187,7 @@ class Peer {
   }
 
  private:
-  // ----------------------------------------------------------------------------------------------------------------
-  // reports
+  // ------------------------------------------------------------ reports
   void send(Report report) {
     report.round = round_;
     // Without a supervisor there is nobody to work for.
@@ -244,8 +244,9 @@ class Peer {
     send(report);
   }
 
-  // -------------------------------------------------------------------------------------------------------------
-  // membership False: asked to leave before there was anything to leave.
+  // ------------------------------------------------------------ membership
+
+  // False: asked to leave before there was anything to leave.
   bool join() {
     comm_.reset();
     hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
@@ -314,8 +315,9 @@ class Peer {
       report_error(ReportCall::leave, status, describe(status, "leave"));
   }
 
-  // ------------------------------------------------------------------------------------------------------------------
-  // rounds False: left. True: expelled.
+  // ------------------------------------------------------------ rounds
+
+  // False: left. True: expelled.
   bool work() {
     while (true) {
       if (leave_request_.is_requested()) {
@@ -404,8 +406,7 @@ class Peer {
     return worst;
   }
 
-  // --------------------------------------------------------------------------------------------------------------
-  // operations
+  // ------------------------------------------------------------ operations
   [[nodiscard]] std::uint64_t input_key(const hawser_peer_id_t& id, const Slot& slot) const {
     return mix(mix(key_of(id), round_), slot.index);
   }
@@ -580,14 +581,12 @@ class Peer {
     return !known || view.number != sync_view_ || (info.raw.view != 0 && info.raw.view != sync_view_);
   }
 
-  // ------------------------------------------------------------------------------------------------------------------
-  // checks
-  [[nodiscard]] std::string named(const Slot& slot) const {
+  // ------------------------------------------------------------ checks
+  [[nodiscard]] static std::string named(const Slot& slot) {
     const PlannedOp& plan = slot.plan;
-    return fmt::format("peer {} round {} operation {}: {} of {} elements, dtype {}, redop {}, tag {}{}{}",
-                       options_.child, round_, slot.index, stress_op_name(plan.op), plan.count,
-                       static_cast<int>(plan.dtype), static_cast<int>(plan.redop), plan.tag,
-                       plan.in_place ? ", in place" : "", plan.strict ? ", strict" : "");
+    return fmt::format("{} of {} elements, {} {}, tag {}{}{}", stress_op_name(plan.op), plan.count,
+                       dtype_name(plan.dtype), redop_name(plan.redop), plan.tag, plan.in_place ? ", in place" : "",
+                       plan.strict ? ", strict" : "");
   }
 
   void damage_on_purpose(const Slot& slot) const {

@@ -46,8 +46,7 @@ constexpr std::uint64_t never = UINT64_MAX;
 constexpr std::uint64_t start_limit_ms = 60000;  // until all first peers are members
 constexpr std::size_t complaints_shown = 20;     // of each kind; the rest are counted
 
-// ----------------------------------------------------------------------------------------------------------------- the
-// peers
+// ------------------------------------------------------------ the peers
 
 enum class Phase {
   joining,  // started, or expelled and joining anew
@@ -152,8 +151,7 @@ class Supervisor {
   }
 
  private:
-  // -------------------------------------------------------------------------------------------------------------------
-  // start
+  // ------------------------------------------------------------ start
   void start() {
     hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
     config.peer_timeout_ms = options_.peer_timeout_ms;
@@ -195,8 +193,7 @@ class Supervisor {
     peers_.push_back(std::move(peer));
   }
 
-  // --------------------------------------------------------------------------------------------------------------------
-  // poll
+  // ------------------------------------------------------------ poll
   void poll_once() {
     std::vector<pollfd> polled;
     polled.push_back({signals_.get(), POLLIN, 0});
@@ -265,8 +262,7 @@ class Supervisor {
     }
   }
 
-  // -----------------------------------------------------------------------------------------------------------------
-  // reports
+  // ------------------------------------------------------------ reports
   void on_report(PeerProcess& peer, const Report& report) {
     peer.round = report.round;
     peer.op = report.op;
@@ -340,8 +336,7 @@ class Supervisor {
     if (outcome.status == HAWSER_OK) on_committed(peer, report);
   }
 
-  // --------------------------------------------------------------------------------------------------------------
-  // recoveries
+  // ------------------------------------------------------------ recoveries
   void on_committed(PeerProcess& peer, const Report& report) {
     if (!peer.is_stopped) peer.is_excused = false;
     for (Kill& kill : pending_kills_) {
@@ -369,8 +364,7 @@ class Supervisor {
     });
   }
 
-  // ------------------------------------------------------------------------------------------------------------------
-  // actions
+  // ------------------------------------------------------------ actions
   void act() {
     if (is_frozen_) return;
     const std::uint64_t now = monotonic_ns();
@@ -538,8 +532,7 @@ class Supervisor {
     }
   }
 
-  // --------------------------------------------------------------------------------------------------------------------
-  // times
+  // ------------------------------------------------------------ times
   std::uint64_t draw() { return mix(options_.seed ^ 0x6661756c74U, ++draws_); }
   double draw_unit() { return static_cast<double>(draw() >> 11) * 0x1p-53; }
 
@@ -563,8 +556,7 @@ class Supervisor {
     return due;
   }
 
-  // -------------------------------------------------------------------------------------------------------------------
-  // output
+  // ------------------------------------------------------------ output
   [[nodiscard]] static std::string where(const PeerProcess& peer) {
     return fmt::format("round {} operation {} ({})", peer.round, peer.op, report_call_name(peer.call));
   }
@@ -651,17 +643,29 @@ class Supervisor {
     }
     std::fflush(stdout);
     if (verdict() != exit_ok) {
-      fmt::print(
-          stderr,
-          "hawser stress: failed; the same program again: hawser stress --spawn {} --seconds {} --seed {}{}{}{}{}\n",
-          options_.spawn, options_.seconds, options_.seed, flag("--kill-every", options_.kill_every),
-          flag("--stop-every", options_.stop_every), flag("--join-every", options_.join_every),
-          flag("--leave-every", options_.leave_every));
+      fmt::print(stderr,
+                 "hawser stress: failed; the same program again: hawser stress --spawn {} --seconds {} --seed {}{}\n",
+                 options_.spawn, options_.seconds, options_.seed, other_options());
     }
   }
 
-  static std::string flag(const char* name, double value) {
-    return value > 0 ? fmt::format(" {} {}", name, value) : "";
+  [[nodiscard]] std::string other_options() const {
+    std::string text;
+    const StressOptions usual;
+    const auto add = [&](const char* name, auto value, auto usual_value) {
+      if (value > usual_value || value < usual_value) text += fmt::format(" {} {}", name, value);
+    };
+    add("--kill-every", options_.kill_every, usual.kill_every);
+    add("--stop-every", options_.stop_every, usual.stop_every);
+    add("--join-every", options_.join_every, usual.join_every);
+    add("--leave-every", options_.leave_every, usual.leave_every);
+    add("--max-bytes", options_.max_bytes, usual.max_bytes);
+    add("--peer-timeout-ms", options_.peer_timeout_ms, usual.peer_timeout_ms);
+    add("--op-timeout-ms", options_.op_timeout_ms, usual.op_timeout_ms);
+    add("--cancel-percent", options_.cancel_percent, usual.cancel_percent);
+    add("--strands", options_.strands, usual.strands);
+    add("--io-threads", options_.io_threads, usual.io_threads);
+    return text;
   }
 
   [[nodiscard]] int verdict() const {
