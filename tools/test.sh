@@ -105,22 +105,14 @@ run_pytest() {
 }
 
 run_fuzz() {
-  local target status
-  hawser_build fuzz
+  local target
+  hawser_build fuzz hawser_fuzzers
   while read -r target; do
     [[ -n $target ]] || continue
     hawser_say "fuzzing $target for $fuzz s"
-    status=0
-    mkdir -p "build/fuzz-corpus/$target"
-    local corpora=("build/fuzz-corpus/$target")
-    [[ ! -d tests/fuzz/corpus/$target ]] || corpora+=("tests/fuzz/corpus/$target")
-    "build/fuzz/tests/fuzz/$target" -max_total_time="$fuzz" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 \
-      -artifact_prefix="$results/$target-" "${corpora[@]}" >"$results/$target.log" 2>&1 || status=$?
-    if ((status == 0)); then
-      grep -E 'number_of_executed_units|cov:' "$results/$target.log" | tail -n 2 >&2 || true
+    if tests/fuzz/run.sh build/fuzz "$fuzz" "$target"; then
       passed=$((passed + 1))
     else
-      tail -n 60 "$results/$target.log" >&2
       failed=$((failed + 1))
     fi
   done <build/fuzz/fuzz_targets.txt
