@@ -79,6 +79,7 @@ Variant choose_variant(const char* setting, Variant best) {
 }
 
 Variant active_variant() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): read once, and nothing of the library writes the environment
   static const Variant active = choose_variant(std::getenv("HAWSER_KERNELS"), best_variant());
   return active;
 }
