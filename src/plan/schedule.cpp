@@ -1,0 +1,73 @@
+// Arithmetic of the schedules; see the header.
+#include "plan/schedule.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace hawser::plan {
+namespace {
+
+// The start of part `index` when `count` things are cut into `parts` nearly equal parts.
+std::size_t part_begin(std::size_t count, std::size_t parts, std::size_t index) {
+  return index * (count / parts) + std::min(index, count % parts);
+}
+
+}  // namespace
+
+Schedule::Schedule(const ScheduleInput& input) : in_(input) {
+  if (in_.shape == Shape::none || in_.size < 2 || in_.count == 0) {
+    in_.shape = Shape::none;
+    return;
+  }
+  parts_ = in_.shape == Shape::ring ? in_.size : 1;
+  steps_ = in_.shape == Shape::ring ? 2 * (in_.size - 1) : in_.size - 1;
+  const std::size_t unit = std::max<std::size_t>(1, in_.unit_count_max);
+  const std::size_t whole = unit > in_.count / parts_ ? in_.count : unit * parts_;
+  const std::size_t wanted = in_.count / whole + (in_.count % whole != 0 ? 1 : 0);
+  slices_ = static_cast<std::uint32_t>(std::min<std::size_t>(wanted, std::numeric_limits<std::int32_t>::max()));
+}
+
+bool Schedule::sends(std::uint32_t step) const {
+  if (step >= steps_) return false;
+  return in_.shape == Shape::ring || step == in_.position;
+}
+
+bool Schedule::receives(std::uint32_t step) const {
+  if (step >= steps_) return false;
+  return in_.shape == Shape::ring || step + 1 == in_.position;
+}
+
+// Ring: at step s of the first phase member r passes on segment r - s, at step t of the second segment r + 1 - t; what it
+// receives is what its predecessor passes on.
+std::uint32_t Schedule::segment_index(std::uint32_t step, bool sent) const {
+  if (in_.shape != Shape::ring) return 0;
+  const std::uint32_t n = in_.size;
+  const std::uint32_t sender = sent ? in_.position : (in_.position + n - 1) % n;
+  if (step < n - 1) return (sender + n - step) % n;
+  return (sender + 1 + n - (step - (n - 1))) % n;
+}
+
+Segment Schedule::segment(std::uint32_t slice, std::uint32_t index) const {
+  const std::size_t begin = part_begin(in_.count, slices_, slice);
+  const std::size_t length = part_begin(in_.count, slices_, slice + 1) - begin;
+  const std::size_t first = part_begin(length, parts_, index);
+  return Segment{begin + first, part_begin(length, parts_, index + 1) - first};
+}
+
+Segment Schedule::sent(std::uint32_t slice, std::uint32_t step) const { return segment(slice, segment_index(step, true)); }
+
+Segment Schedule::received(std::uint32_t slice, std::uint32_t step) const {
+  return segment(slice, segment_index(step, false));
+}
+
+std::size_t Schedule::receive_count() const {
+  if (in_.shape == Shape::none) return 0;
+  const std::size_t each = in_.shape == Shape::ring ? steps_ : (in_.position > 0 ? 1 : 0);
+  return each * slices_;
+}
+
+std::uint64_t Schedule::piece(std::uint32_t slice, std::uint32_t step, bool sent) const {
+  return static_cast<std::uint64_t>(slice) * parts_ + segment_index(step, sent);
+}
+
+}  // namespace hawser::plan

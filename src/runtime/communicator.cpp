@@ -1,0 +1,534 @@
+// The control thread of a membership; see the header. Everything in Control but its constructor, join and the destructor
+// runs on the control thread.
+#include "runtime/communicator.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <utility>
+
+#include "base/log.hpp"
+#include "io/random.hpp"
+#include "io/uv/tcp.hpp"
+#include "io/uv/timer.hpp"
+#include "runtime/control_channel.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+using protocol::Member;
+
+constexpr std::int64_t retry_ms_min = 100;   // between attempts to connect, doubling
+constexpr std::int64_t retry_ms_max = 2000;
+constexpr std::size_t handshakes_max = 256;  // incoming connections that have not said who they are
+constexpr std::uint32_t strands_max = 64;
+
+}  // namespace
+
+class Communicator::Control {
+ public:
+  explicit Control(CommOptions options) : options_(std::move(options)) {}
+  ~Control() { shut_down(); }
+
+  Status start();
+  Status join(std::int64_t timeout_ms);
+  Engine& engine() { return *engine_; }
+  void shut_down();
+
+ private:
+  using StrandKey = std::pair<PeerId, std::uint32_t>;
+
+  // An outgoing connection that is not a strand yet.
+  struct Dial {
+    std::unique_ptr<io::TcpConnector> connector;
+    std::unique_ptr<ControlChannel> channel;
+    std::unique_ptr<io::Timer> retry;
+    std::int64_t delay_ms = retry_ms_min;
+    std::string last_failure;
+  };
+  // An incoming connection: who it is, or a StrandHello that waits for the coordinator's word about its sender.
+  struct Incoming {
+    std::unique_ptr<ControlChannel> channel;
+    std::optional<wire::StrandHello> hello;
+    std::unique_ptr<io::Timer> deadline;
+  };
+  struct Met {
+    wire::PeerInfo info;
+    Ticket ticket;
+  };
+
+  void drain();
+  void perform(ControlTask& task);
+  void arm();
+  void on_timer();
+  void watch_links();
+
+  void connect_coordinator();
+  void coordinator_failed(const Status& why);
+  void coordinator_connected(std::unique_ptr<io::TcpStream> stream, const std::string& address);
+  void on_control_closed(const Status& why);
+  void listen(const Member::Listen& wanted);
+  void meet(const Member::Meet& meet);
+  void part(PeerId peer);
+  void view_installed(const Member::ViewInstalled& installed);
+  void dial(StrandKey key);
+  void dial_failed(StrandKey key, const std::string& why);
+  void dial_again(StrandKey key);
+  void accept(std::unique_ptr<io::TcpStream> stream);
+  void on_strand_hello(std::uint64_t id, const wire::StrandHello& hello);
+  void admit_strand(std::uint64_t id);
+  void join_failed(Status status);
+
+  CommOptions options_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<io::EventLoop> loop_;
+  std::unique_ptr<io::Timer> timer_;
+  std::unique_ptr<io::Timer> reconnect_;
+  std::unique_ptr<io::Timer> links_timer_;
+  std::unique_ptr<io::TcpConnector> connector_;
+  std::unique_ptr<ControlChannel> control_;
+  std::unique_ptr<io::TcpListener> listener_;
+  LogLimit log_limit_;
+  std::size_t coordinator_index_ = 0;
+  std::size_t failures_ = 0;  // since an address answered
+  std::int64_t reconnect_delay_ms_ = retry_ms_min;
+  std::string coordinator_host_;  // numeric, as reached
+  std::string coordinator_text_;
+  std::map<PeerId, Met> met_;
+  std::map<StrandKey, Dial> dials_;
+  std::map<std::uint64_t, Incoming> incoming_;
+  std::uint64_t incoming_ids_ = 0;
+  std::set<StrandKey> up_;    // strands that this end dialled and that stand
+  std::size_t unresolved_ = 0;  // coordinator addresses in a row whose names do not resolve
+  std::map<PeerId, std::int64_t> reported_;  // suspected since
+  wire::View view_;
+  bool ended_ = false;
+
+  std::mutex join_mutex_;  // guards the two below
+  std::optional<Status> join_failure_;
+  std::string last_failure_;
+};
+
+Status Communicator::Control::start() {
+  auto id = io::random_id();
+  if (!id.ok()) return id.status();
+  auto loop = io::EventLoop::start("hawser-control");
+  if (!loop.ok()) return loop.status();
+  loop_ = std::move(loop.value());
+  protocol::MemberConfig config;
+  static_cast<Id128&>(config.id) = id.value();
+  config.group = options_.group;
+  config.min_size = options_.min_size;
+  config.name = options_.name;
+  engine_ = std::make_unique<Engine>(std::move(config), [this, mailbox = loop_->mailbox()] {
+    mailbox->post([this] { drain(); });
+  });
+  return engine_->start_threads(options_.io_threads);
+}
+
+void Communicator::Control::shut_down() {
+  if (engine_) {
+    engine_->abort();
+    engine_->stop_threads();
+  }
+  if (!loop_) return;
+  loop_->call([this] {
+    dials_.clear();
+    incoming_.clear();
+    listener_.reset();
+    connector_.reset();
+    if (control_) control_->close();
+    control_.reset();
+    timer_.reset();
+    reconnect_.reset();
+    links_timer_.reset();
+  });
+  loop_->stop();
+}
+
+Status Communicator::Control::join(std::int64_t timeout_ms) {
+  loop_->post([this] { connect_coordinator(); });
+  const Status status = engine_->wait_joined(timeout_ms);
+  const std::lock_guard hold(join_mutex_);
+  if (join_failure_) return *join_failure_;
+  if (status.code() == Code::TIMEOUT && !last_failure_.empty()) {
+    return {Code::NO_COORDINATOR, fmt::format("no coordinator answered within {} ms: {}", timeout_ms, last_failure_)};
+  }
+  return status;
+}
+
+// ---------------------------------------------------------------------------------------------------------- the engine's word
+
+void Communicator::Control::drain() {
+  auto tasks = engine_->take_tasks();
+  for (ControlTask& task : tasks) perform(task);
+  arm();
+}
+
+void Communicator::Control::perform(ControlTask& task) {
+  if (ended_) return;
+  if (auto* sent = std::get_if<Member::SendControl>(&task)) {
+    if (control_) control_->send(sent->message);
+  } else if (std::holds_alternative<Member::CloseControl>(task)) {
+    if (control_) control_->close();
+    on_control_closed(Status(Code::NO_COORDINATOR, "closed here"));
+  } else if (auto* wanted = std::get_if<Member::Listen>(&task)) {
+    listen(*wanted);
+  } else if (auto* met = std::get_if<Member::Meet>(&task)) {
+    meet(*met);
+  } else if (auto* parted = std::get_if<Member::Part>(&task)) {
+    part(parted->peer);
+  } else if (auto* installed = std::get_if<Member::ViewInstalled>(&task)) {
+    view_installed(*installed);
+  } else if (auto* lost = std::get_if<StrandLost>(&task)) {
+    if (lost->dialled && met_.contains(lost->peer)) dial_failed({lost->peer, lost->index}, lost->why);
+  } else if (std::holds_alternative<Member::Ended>(task)) {
+    ended_ = true;
+    dials_.clear();
+    incoming_.clear();
+    listener_.reset();
+    connector_.reset();
+    reconnect_.reset();
+    if (control_) control_->finish();
+  }
+}
+
+void Communicator::Control::arm() {
+  if (!timer_) timer_ = std::make_unique<io::Timer>(*loop_, [this] { on_timer(); });
+  if (const auto due = engine_->next_deadline(); due) {
+    timer_->start(*due - io::now_ms());
+  } else {
+    timer_->stop();
+  }
+}
+
+void Communicator::Control::on_timer() {
+  engine_->on_time();
+  arm();
+}
+
+// A member with whom no strand has stood for the peer timeout is reported, again and again while it lasts.
+void Communicator::Control::watch_links() {
+  if (ended_) return;
+  const std::int64_t now = io::now_ms();
+  const std::int64_t limit = engine_->peer_timeout_ms();
+  std::int64_t next = limit;
+  bool any = false;
+  for (const auto& [peer, since] : engine_->unlinked()) {
+    const bool member = std::any_of(view_.members.begin(), view_.members.end(),
+                                    [&, id = peer](const auto& m) { return m.peer.id == id; });
+    if (!member) continue;
+    any = true;
+    const std::int64_t from = std::max(since, reported_[peer]);
+    if (now - from >= limit) {
+      reported_[peer] = now;
+      std::string why = fmt::format("no connection for {} ms", now - since);
+      if (auto it = dials_.find({peer, 0}); it != dials_.end() && !it->second.last_failure.empty()) {
+        why += ": " + it->second.last_failure;
+      }
+      engine_->step(Member::Unreachable{peer, why});
+    } else {
+      next = std::min(next, limit - (now - from));
+    }
+  }
+  if (!any) {
+    reported_.clear();
+    return;
+  }
+  if (!links_timer_) links_timer_ = std::make_unique<io::Timer>(*loop_, [this] { watch_links(); });
+  links_timer_->start(next);
+}
+
+// ----------------------------------------------------------------------------------------------------------- coordinator
+
+void Communicator::Control::join_failed(Status status) {
+  {
+    const std::lock_guard hold(join_mutex_);
+    join_failure_ = std::move(status);
+  }
+  engine_->abort();
+}
+
+void Communicator::Control::connect_coordinator() {
+  if (ended_ || control_) return;
+  const io::Endpoint& endpoint = options_.coordinators[coordinator_index_ % options_.coordinators.size()];
+  const std::string address = io::format_endpoint(endpoint.host, endpoint.port.value_or(0));
+  connector_ = std::make_unique<io::TcpConnector>(
+      *loop_, endpoint.host, endpoint.port.value_or(0), io::ConnectTimeouts{},
+      [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
+        const auto gone = std::move(connector_);
+        if (!stream.ok()) return coordinator_failed(stream.status());
+        coordinator_connected(std::move(stream.value()), address);
+      });
+}
+
+// Tries the next address; after the last one, waits a little and begins again. A name that does not resolve will not do so a
+// moment later either, so when that is true of every address the join fails at once.
+void Communicator::Control::coordinator_failed(const Status& why) {
+  {
+    const std::lock_guard hold(join_mutex_);
+    if (failures_ == 0) last_failure_.clear();
+    if (failures_ < options_.coordinators.size()) {
+      last_failure_ += (last_failure_.empty() ? "" : "; ") + why.text();
+    }
+  }
+  unresolved_ = (why.code() == Code::BAD_ADDRESS ? unresolved_ : 0) + (why.code() == Code::BAD_ADDRESS ? 1 : 0);
+  ++failures_;
+  ++coordinator_index_;
+  if (!engine_->is_member() && unresolved_ >= options_.coordinators.size()) {
+    return join_failed(Status(Code::BAD_ADDRESS, why.text()));
+  }
+  if (failures_ % options_.coordinators.size() != 0) return connect_coordinator();
+  if (!reconnect_) reconnect_ = std::make_unique<io::Timer>(*loop_, [this] { connect_coordinator(); });
+  reconnect_->start(reconnect_delay_ms_);
+  reconnect_delay_ms_ = std::min(2 * reconnect_delay_ms_, retry_ms_max);
+}
+
+void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream> stream, const std::string& address) {
+  coordinator_host_ = stream->remote().host();
+  coordinator_text_ = address;
+  ControlChannelOptions options;
+  options.subsystem = log::Subsystem::member;
+  ControlChannel::Handler handler;
+  handler.on_message = [this](wire::Message message) {
+    if (std::holds_alternative<wire::Welcome>(message)) {
+      const std::lock_guard hold(join_mutex_);
+      last_failure_.clear();
+      failures_ = 0;
+      reconnect_delay_ms_ = retry_ms_min;
+    }
+    engine_->step(Member::ControlReceived{std::move(message)});
+  };
+  handler.on_closed = [this](const Status& why) { on_control_closed(why); };
+  control_ = std::make_unique<ControlChannel>(*loop_, std::move(stream), options, std::move(handler));
+  control_->raise_limit();
+  engine_->step(Member::ControlOpened{});
+}
+
+void Communicator::Control::on_control_closed(const Status& why) {
+  if (!control_ || ended_) return;
+  const auto gone = std::move(control_);
+  if (engine_->is_member()) {
+    log::message(log::Subsystem::member, log::Level::warn,
+                 "lost the coordinator at {} ({}); operations go on, joins and losses wait for it", coordinator_text_,
+                 why.text());
+    engine_->step(Member::ControlClosed{why.text()});
+    coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
+    return;
+  }
+  switch (why.code()) {
+    case Code::NOT_A_COORDINATOR:
+    case Code::VERSION_MISMATCH:
+      return join_failed(Status(why.code(), fmt::format("{}: {}", coordinator_text_, why.text())));
+    case Code::TIMEOUT:
+    case Code::INVALID_ARGUMENT:
+      return join_failed(Status(Code::NOT_A_COORDINATOR,
+                                fmt::format("{} does not answer like a coordinator: {}", coordinator_text_, why.text())));
+    default:
+      break;
+  }
+  // It may just be starting, or ending: the machine begins again with the next connection.
+  coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
+}
+
+void Communicator::Control::listen(const Member::Listen& wanted) {
+  if (!listener_) {
+    io::ListenOptions options;
+    options.host = options_.listen_set ? options_.listen.host : (wanted.loopback_only ? coordinator_host_ : "");
+    options.ports = options_.ports;
+    if (options_.listen.port) options.ports = {*options_.listen.port, *options_.listen.port};
+    auto socket = io::bind_listener(options);
+    if (!socket.ok()) return join_failed(socket.status());
+    auto listener = io::TcpListener::create(*loop_, std::move(socket.value()),
+                                            [this](std::unique_ptr<io::TcpStream> stream) { accept(std::move(stream)); });
+    if (!listener.ok()) return join_failed(listener.status());
+    listener_ = std::move(listener.value());
+  }
+  const io::SocketAddress& address = listener_->address();
+  std::string host = options_.advertise.host;
+  // A listener on one address is reached there and nowhere else.
+  if (host.empty() && options_.listen_set && !address.is_wildcard()) host = address.host();
+  engine_->step(Member::Listening{host, options_.advertise.port.value_or(address.port())});
+}
+
+// --------------------------------------------------------------------------------------------------------------- strands
+
+void Communicator::Control::meet(const Member::Meet& meet) {
+  met_[meet.peer.id] = Met{meet.peer, meet.ticket};
+  if (meet.dial) {
+    dial({meet.peer.id, 0});
+    return;
+  }
+  std::vector<std::uint64_t> waiting;
+  for (const auto& [id, incoming] : incoming_) {
+    if (incoming.hello && incoming.hello->from == meet.peer.id) waiting.push_back(id);
+  }
+  for (const std::uint64_t id : waiting) admit_strand(id);
+}
+
+void Communicator::Control::part(PeerId peer) {
+  met_.erase(peer);
+  reported_.erase(peer);
+  std::erase_if(dials_, [&](const auto& entry) { return entry.first.first == peer; });
+  std::erase_if(incoming_, [&](const auto& entry) { return entry.second.hello && entry.second.hello->from == peer; });
+}
+
+void Communicator::Control::view_installed(const Member::ViewInstalled& installed) {
+  for (const auto& gone : installed.departures) part(gone.id);
+  view_ = installed.view;
+  const auto& members = view_.members;
+  const auto self = std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == engine_->self(); });
+  if (self == members.end() || members.size() < 2) return;
+  const auto rank = static_cast<std::size_t>(self - members.begin());
+  std::set<PeerId> neighbours;
+  for (const std::size_t other : {(rank + 1) % members.size(), (rank + members.size() - 1) % members.size()}) {
+    // Whoever stands later in the view dials, as with the first strand.
+    if (other < rank) neighbours.insert(members[other].peer.id);
+  }
+  for (const PeerId& peer : neighbours) {
+    for (std::uint32_t index = 1; index <= options_.strands; ++index) {
+      if (!up_.contains({peer, index})) dial({peer, index});
+    }
+  }
+  watch_links();
+}
+
+void Communicator::Control::dial(StrandKey key) {
+  auto met = met_.find(key.first);
+  if (met == met_.end() || ended_) return;
+  Dial& attempt = dials_[key];
+  if (attempt.connector || attempt.channel) return;
+  const wire::PeerInfo& peer = met->second.info;
+  // "Loopback" is what the coordinator sees of a peer on its own host: from elsewhere that host is where we reach it.
+  std::string host = peer.host;
+  if (io::is_loopback(host) && !io::is_loopback(coordinator_host_)) host = coordinator_host_;
+  const std::string address = io::format_endpoint(host, peer.port);
+  attempt.connector = std::make_unique<io::TcpConnector>(
+      *loop_, host, peer.port, io::ConnectTimeouts{},
+      [this, key, address](Result<std::unique_ptr<io::TcpStream>> stream) {
+        auto it = dials_.find(key);
+        if (it == dials_.end()) return;
+        const auto gone = std::move(it->second.connector);
+        if (!stream.ok()) return dial_failed(key, stream.status().text());
+        ControlChannel::Handler handler;
+        handler.on_message = [this, key](const wire::Message& message) {
+          auto found = dials_.find(key);
+          if (found == dials_.end()) return;
+          if (!std::holds_alternative<wire::StrandAccept>(message)) {
+            return dial_failed(key, fmt::format("answered {} to StrandHello", message_name(message)));
+          }
+          auto released = found->second.channel->release();
+          const auto channel = std::move(found->second.channel);
+          if (!released.ok()) return dial_failed(key, released.status().text());
+          dials_.erase(found);
+          up_.insert(key);
+          engine_->add_strand(key.first, key.second, true, std::move(released.value().fd),
+                              std::move(released.value().received), std::move(released.value().unsent));
+          if (key.second == 0) engine_->step(Member::Linked{key.first});
+        };
+        handler.on_closed = [this, key, address](const Status& why) {
+          dial_failed(key, fmt::format("{}: {}", address, why.text()));
+        };
+        ControlChannelOptions options;
+        options.log_limit = &log_limit_;
+        it->second.channel =
+            std::make_unique<ControlChannel>(*loop_, std::move(stream.value()), options, std::move(handler));
+        it->second.channel->send(wire::StrandHello{engine_->self(), key.first, met_.at(key.first).ticket, key.second});
+      });
+}
+
+void Communicator::Control::dial_failed(StrandKey key, const std::string& why) {
+  up_.erase(key);
+  if (!met_.contains(key.first) || ended_) return;
+  Dial& attempt = dials_[key];
+  attempt.connector.reset();
+  attempt.channel.reset();
+  attempt.last_failure = why;
+  log::message(log::Subsystem::net, log::Level::debug, "strand {} to {}: {}; trying again", key.second,
+               short_name(key.first), why);
+  attempt.retry = std::make_unique<io::Timer>(*loop_, [this, key] { dial_again(key); });
+  attempt.retry->start(attempt.delay_ms);
+  attempt.delay_ms = std::min(2 * attempt.delay_ms, retry_ms_max);
+  watch_links();
+}
+
+void Communicator::Control::dial_again(StrandKey key) {
+  if (dials_.contains(key)) dial(key);
+}
+
+void Communicator::Control::accept(std::unique_ptr<io::TcpStream> stream) {
+  if (incoming_.size() >= handshakes_max || ended_) return;
+  const std::uint64_t id = ++incoming_ids_;
+  ControlChannel::Handler handler;
+  handler.on_message = [this, id](const wire::Message& message) {
+    auto it = incoming_.find(id);
+    if (it == incoming_.end()) return;
+    const auto* hello = std::get_if<wire::StrandHello>(&message);
+    if (hello == nullptr || it->second.hello) {
+      incoming_.erase(it);
+      return;
+    }
+    on_strand_hello(id, *hello);
+  };
+  handler.on_closed = [this, id](const Status&) { incoming_.erase(id); };
+  ControlChannelOptions options;
+  options.log_limit = &log_limit_;
+  Incoming& incoming = incoming_[id];
+  incoming.channel = std::make_unique<ControlChannel>(*loop_, std::move(stream), options, std::move(handler));
+}
+
+void Communicator::Control::on_strand_hello(std::uint64_t id, const wire::StrandHello& hello) {
+  Incoming& incoming = incoming_.at(id);
+  if (hello.to != engine_->self() || hello.index > strands_max) {
+    incoming_.erase(id);
+    return;
+  }
+  incoming.hello = hello;
+  if (met_.contains(hello.from)) return admit_strand(id);
+  // The coordinator's word about this peer may still be on its way.
+  incoming.deadline = std::make_unique<io::Timer>(*loop_, [this, id] { incoming_.erase(id); });
+  incoming.deadline->start(first_message_ms_default);
+}
+
+void Communicator::Control::admit_strand(std::uint64_t id) {
+  Incoming& incoming = incoming_.at(id);
+  const wire::StrandHello hello = *incoming.hello;
+  if (met_.at(hello.from).ticket != hello.ticket) {
+    log::message(log::Subsystem::net, log::Level::warn, "a connection from {} claims to be peer {} without its ticket",
+                 incoming.channel->remote().text(), short_name(hello.from));
+    incoming_.erase(id);
+    return;
+  }
+  incoming.channel->send(wire::StrandAccept{hello.index});
+  auto released = incoming.channel->release();
+  incoming_.erase(id);
+  if (!released.ok()) return;
+  engine_->add_strand(hello.from, hello.index, false, std::move(released.value().fd),
+                      std::move(released.value().received), std::move(released.value().unsent));
+}
+
+// ------------------------------------------------------------------------------------------------------------ the outside
+
+Communicator::Communicator() = default;
+Communicator::~Communicator() = default;
+
+Result<std::unique_ptr<Communicator>> Communicator::create(const CommOptions& options) {
+  std::unique_ptr<Communicator> out(new Communicator());
+  out->control_ = std::make_unique<Control>(options);
+  if (Status status = out->control_->start(); !status.ok()) return status;
+  return out;
+}
+
+Status Communicator::join(std::int64_t timeout_ms) { return control_->join(timeout_ms); }
+
+void Communicator::close() { control_->shut_down(); }
+
+Engine& Communicator::engine() { return control_->engine(); }
+
+std::string Communicator::address_of(const wire::PeerInfo& peer) { return io::format_endpoint(peer.host, peer.port); }
+
+}  // namespace hawser::runtime

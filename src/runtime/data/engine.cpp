@@ -1,0 +1,953 @@
+// The data plane of one membership; see the header.
+#include "runtime/data/engine.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include "base/log.hpp"
+#include "io/random.hpp"
+#include "runtime/data/io_thread.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+using protocol::Member;
+
+constexpr std::uint32_t ack_frames = 8;           // acknowledged together, so that small operations cost no extra frames
+constexpr std::uint64_t ack_bytes = 1U << 20;     // or when so much came
+constexpr std::size_t fill_bytes = 512U << 10;    // handed to a strand at once
+constexpr std::size_t fill_frames = 16;
+constexpr std::size_t light_bytes_max = 64U << 10;  // an operation up to this size rides with its control frames
+constexpr std::size_t copy_bytes = 1U << 20;        // piece of a local copy
+
+std::int64_t now_us() {
+  using namespace std::chrono;
+  return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
+}
+
+protocol::Env env_now() {
+  auto random = io::random_id();
+  return {io::now_ms(), random.ok() ? random.value() : Id128{}};
+}
+
+// Machines that need no random numbers are not made to wait for the kernel's.
+protocol::Env env_plain() { return {io::now_ms(), {}}; }
+
+}  // namespace
+
+Engine::Engine(protocol::MemberConfig config, std::function<void()> kick)
+    : config_(config), kick_(std::move(kick)), member_(std::move(config)) {}
+
+Engine::~Engine() { stop_threads(); }
+
+Status Engine::start_threads(std::uint32_t count) {
+  for (std::uint32_t i = 0; i < count; ++i) {
+    auto thread = IoThread::start(*this, i);
+    if (!thread.ok()) return thread.status();
+    threads_.push_back(std::move(thread.value()));
+  }
+  return {};
+}
+
+void Engine::stop_threads() {
+  for (const auto& thread : threads_) thread->stop();
+}
+
+// ----------------------------------------------------------------------------------------------------------- the machine
+
+void Engine::task(ControlTask task) {
+  tasks_.push_back(std::move(task));
+  if (kicked_) return;
+  kicked_ = true;
+  kick_();
+}
+
+std::deque<ControlTask> Engine::take_tasks() {
+  const Lock lock(mutex_);
+  kicked_ = false;
+  return std::exchange(tasks_, {});
+}
+
+void Engine::step(const Member::Event& event) {
+  const Lock lock(mutex_);
+  Actions actions;
+  member_.step(event, env_plain(), actions);
+  perform(actions);
+}
+
+void Engine::perform(Actions& actions) {
+  for (protocol::Member::Action& action : actions) {
+    if (auto* committed = std::get_if<protocol::OpCommitted>(&action)) {
+      if (OpRun* op = find(committed->key)) finish(*op, {});
+    } else if (auto* failed = std::get_if<protocol::OpFailed>(&action)) {
+      if (OpRun* op = find(failed->key)) finish(*op, Status(failed->code, failed->text));
+    } else if (auto* restarted = std::get_if<protocol::OpRestarted>(&action)) {
+      if (OpRun* op = find(restarted->key)) {
+        const auto keep = op->shared_from_this();
+        detach(*op);
+        op->restore();
+        ++metrics_.ops_rerun;
+        begin(*op);
+      }
+    } else if (auto* say = std::get_if<protocol::SayDone>(&action)) {
+      say_done(*say);
+    } else if (auto* installed = std::get_if<Member::ViewInstalled>(&action)) {
+      perform_view(*installed);
+      task(std::move(*installed));
+    } else if (std::holds_alternative<Member::Joined>(action)) {
+      joined_ = true;
+      changed_.notify_all();
+    } else if (std::holds_alternative<Member::Admitted>(action)) {
+      ++admitted_;
+      changed_.notify_all();
+    } else if (auto* ended = std::get_if<Member::Ended>(&action)) {
+      ended_ = ended->code == Code::OK ? Status(Code::ABORTED, "this communicator has left its group")
+                                       : Status(ended->code, ended->text);
+      changed_.notify_all();
+      task(std::move(*ended));
+    } else if (auto* meet = std::get_if<Member::Meet>(&action)) {
+      links_[meet->peer.id].down_since = io::now_ms();
+      task(std::move(*meet));
+    } else if (auto* part = std::get_if<Member::Part>(&action)) {
+      drop_link(part->peer);
+      task(std::move(*part));
+    } else if (auto* sent = std::get_if<Member::SendControl>(&action)) {
+      task(std::move(*sent));
+    } else if (auto* closed = std::get_if<Member::CloseControl>(&action)) {
+      task(std::move(*closed));
+    } else if (auto* listen = std::get_if<Member::Listen>(&action)) {
+      task(std::move(*listen));
+    }
+  }
+  actions.clear();
+}
+
+void Engine::perform_view(const Member::ViewInstalled& installed) {
+  ++metrics_.views;
+  for (const auto& gone : installed.departures) {
+    if (!gone.left) ++metrics_.peers_lost;
+    drop_link(gone.id);
+  }
+  // What was kept for calls that have not come: only those that may still come are worth keeping.
+  for (auto it = stash_.begin(); it != stash_.end();) {
+    std::erase_if(it->second, [&](const Stashed& piece) {
+      const bool stale = piece.header.epoch != installed.view.epoch || !member_.ledger().is_future(it->first);
+      if (auto link = links_.find(piece.from); stale && link != links_.end()) link->second.stashed -= piece.payload.size();
+      return stale;
+    });
+    it = it->second.empty() ? stash_.erase(it) : std::next(it);
+  }
+  for (auto it = begun_.begin(); it != begun_.end();) {
+    it = it->second.epoch != installed.view.epoch || !member_.ledger().is_future(it->first) ? begun_.erase(it)
+                                                                                            : std::next(it);
+  }
+  for (auto& [id, link] : links_) {
+    for (const auto& strand : link.strands) {
+      if (strand->shared.parked) schedule(*strand);
+    }
+  }
+  changed_.notify_all();
+}
+
+OpRun* Engine::find(const wire::OpKey& key) {
+  auto it = ops_.find(key);
+  return it == ops_.end() ? nullptr : it->second.get();
+}
+
+// ------------------------------------------------------------------------------------------------------------ operations
+
+Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
+  auto op = std::make_shared<OpRun>();
+  Status status;
+  {
+    const Lock lock(mutex_);
+    status = start_locked(*op, call);
+  }
+  if (!status.ok()) return status;
+  // The root's own copy. What is sent comes from `send`, so this need not be done before the others have it.
+  if (op->params.root == config_.id && call.recv != nullptr && !op->in_place() && call.count != 0) {
+    std::memcpy(call.recv, call.send, call.count * op->element());
+  }
+  return op;
+}
+
+Status Engine::start_locked(OpRun& op, const OpCall& call) {
+  if (ended_) return *ended_;
+  if (leaving_) return Status(Code::ABORTED, "this communicator is leaving its group");
+  if (!member_.is_member()) return Status(Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first");
+  op.call = call;
+  op.params.kind = call.kind;
+  op.params.dtype = call.dtype;
+  op.params.redop = call.redop;
+  op.params.count = call.count;
+  op.params.strict = call.strict ? 1 : 0;
+  op.params.min_participants = call.min_participants;
+  if (call.kind == wire::OpKind::broadcast) {
+    const auto& members = member_.view().members;
+    if (call.root >= members.size()) {
+      return Status(Code::INVALID_ARGUMENT,
+                    fmt::format("root {} is no rank of view {}, which has {} members", call.root, member_.view().number,
+                                members.size()));
+    }
+    op.params.root = members[call.root].peer.id;
+    const bool root = op.params.root == config_.id;
+    if (root && call.send == nullptr && call.count != 0) {
+      return Status(Code::INVALID_ARGUMENT, "send is NULL at the root of the broadcast");
+    }
+    if (!root && call.recv == nullptr && call.count != 0) {
+      return Status(Code::INVALID_ARGUMENT, "recv is NULL at a member that is not the root of the broadcast");
+    }
+  }
+  op.check = wire::params_check(op.params);
+  op.order = orders_++;
+  op.started_us = now_us();
+  op.deadline_ms = io::now_ms() + call.timeout_ms;
+  Actions actions;
+  auto key = member_.start(call.tag, op.params, actions);
+  if (!key.ok()) return key.status();
+  op.key = key.value();
+  ops_.emplace(op.key, op.shared_from_this());
+  if (armed_ms_ == 0 || op.deadline_ms < armed_ms_) task(Member::Tick{});
+  begin(op);
+  perform(actions);
+  return {};
+}
+
+void Engine::begin(OpRun& op) {
+  if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
+  const Status status = op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
+  if (!status.ok()) {
+    Actions actions;
+    member_.vote(op.key, wire::FaultReason::resource, status.text(), actions);
+    perform(actions);
+    return;
+  }
+  announce(op);
+}
+
+void Engine::announce(OpRun& op) {
+  const auto keep = op.shared_from_this();
+  if (op.participants.size() > 1) {
+    OutFrame frame;
+    frame.header.type = wire::FrameType::begin;
+    frame.header.epoch = op.epoch;
+    frame.header.key = op.key;
+    frame.small = wire::encode_params(op.params);
+    frame.header.length = static_cast<std::uint32_t>(frame.small.size());
+    frame.bytes = wire::encode_header(frame.header);
+    for (const PeerId& id : {op.successor, op.predecessor}) {
+      Link& link = links_[id];
+      link.control.push_back(frame);
+      wake(link);
+      if (op.successor == op.predecessor) break;
+    }
+    if (auto it = begun_.find(op.key); it != begun_.end()) {
+      op.successor_begun = it->second.epoch == op.epoch && it->second.peers.contains(op.successor);
+      begun_.erase(it);
+    }
+  }
+  if (op.participants.size() == 1) return copy_locally(keep);
+  if (op.remaining == 0) return unit_done(op);
+  for (std::uint32_t slice = 0; slice < op.schedule.slices(); ++slice) unit_ready(op, slice, 0);
+  take_stash(op);
+}
+
+void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
+  if (!op.schedule.sends(step)) return;
+  if (!op.successor_begun) {
+    const std::size_t bytes = op.schedule.sent(slice, step).count * op.wire_element(step);
+    Link& link = links_[op.successor];
+    if (link.eager_out + bytes > eager_bytes_max) {
+      op.held.push_back({slice, step});
+      return;
+    }
+    link.eager_out += bytes;
+    op.eager_bytes += bytes;
+  }
+  enqueue(op, {slice, step});
+}
+
+void Engine::enqueue(OpRun& op, OpRun::Unit unit) {
+  Link& link = links_[op.successor];
+  ++op.queued;
+  const std::uint64_t attempt = op.attempt.load();
+  if (op.call.count * op.element() <= light_bytes_max) {
+    link.control.push_back(data_frame(op, unit));
+  } else {
+    link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, attempt},
+                      std::pair{op.shared_from_this(), unit});
+  }
+  wake(link);
+}
+
+OutFrame Engine::data_frame(OpRun& op, OpRun::Unit unit) {
+  OutFrame frame;
+  frame.payload = op.payload(unit.slice, unit.step);
+  frame.header.type = wire::FrameType::data;
+  frame.header.epoch = op.epoch;
+  frame.header.key = op.key;
+  frame.header.slice = unit.slice;
+  frame.header.step = unit.step;
+  frame.header.length = static_cast<std::uint32_t>(frame.payload.size());
+  frame.header.check = op.check;
+  frame.bytes = wire::encode_header(frame.header);
+  frame.op = op.shared_from_this();
+  frame.attempt = op.attempt.load();
+  frame.slice = unit.slice;
+  frame.step = unit.step;
+  frame.digests = op.schedule.shape() == plan::Shape::chain && unit.step == 0;
+  op.bytes_sent += frame.payload.size();
+  metrics_.bytes_sent += frame.payload.size();
+  return frame;
+}
+
+void Engine::successor_begun(OpRun& op) {
+  if (op.successor_begun) return;
+  op.successor_begun = true;
+  links_[op.successor].eager_out -= op.eager_bytes;
+  op.eager_bytes = 0;
+  const auto held = std::exchange(op.held, {});
+  for (const OpRun::Unit& unit : held) enqueue(op, unit);
+}
+
+void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
+  const std::size_t unit = op.unit_index(slice, step);
+  op.received[unit] = 1;
+  op.receiving[unit] = nullptr;
+  --op.remaining;
+  unit_ready(op, slice, step + 1);
+  if (op.remaining == 0) unit_done(op);
+}
+
+void Engine::unit_done(OpRun& op) {
+  Actions actions;
+  member_.finished(op.key, op.epoch, {op.digest.high, op.digest.low}, actions);
+  perform(actions);
+}
+
+void Engine::root_sent(OpRun& op, const OutFrame& frame) {
+  const std::size_t unit = op.unit_index(frame.slice, frame.step);
+  if (op.received[unit] != 0) return;
+  op.received[unit] = 1;
+  op.digest.combine(frame.digest);
+  if (--op.remaining == 0) unit_done(op);
+}
+
+void Engine::say_done(const protocol::SayDone& say) {
+  for (const PeerId& id : say.to) {
+    auto link = links_.find(id);
+    if (link == links_.end()) continue;
+    OutFrame frame;
+    frame.header.type = wire::FrameType::done;
+    frame.header.epoch = say.epoch;
+    frame.header.key = say.key;
+    frame.small = wire::encode_done(say.done);
+    frame.header.length = static_cast<std::uint32_t>(frame.small.size());
+    frame.bytes = wire::encode_header(frame.header);
+    link->second.control.push_back(std::move(frame));
+    wake(link->second);
+  }
+}
+
+// A world of one: the result is the input.
+void Engine::copy_locally(const std::shared_ptr<OpRun>& op) {
+  const bool copies = op->call.kind == wire::OpKind::all_reduce && op->call.count != 0 && !op->in_place();
+  if (!copies) return unit_done(*op);
+  threads_.front()->run([this, op, attempt = op->attempt.load(), epoch = op->epoch] {
+    const std::size_t bytes = op->call.count * op->element();
+    for (std::size_t at = 0; at < bytes; at += copy_bytes) {
+      const std::lock_guard hold(op->local_mutex);
+      if (op->attempt.load() != attempt) return;
+      std::memcpy(op->call.recv + at, op->call.send + at, std::min(copy_bytes, bytes - at));
+    }
+    {
+      const Lock lock(mutex_);
+      if (op->attempt.load() == attempt) unit_done(*op);
+    }
+    threads_.front()->run_scheduled();
+  });
+}
+
+// Takes the buffers away from everybody who might still touch them. The user may have them back afterwards.
+void Engine::detach(OpRun& op) {
+  op.attempt.fetch_add(1);
+  { const std::lock_guard wait(op.local_mutex); }
+  bool receiving = std::any_of(op.receiving.begin(), op.receiving.end(), [](const Strand* s) { return s != nullptr; });
+  if (op.queued == 0 && !receiving) return;
+  for (auto& [id, link] : links_) {
+    std::erase_if(link.bulk, [&](const auto& entry) { return entry.second.first.get() == &op; });
+    std::erase_if(link.control, [&](const OutFrame& frame) { return frame.op.get() == &op; });
+    for (const auto& strand : link.strands) strand->detach(op);
+  }
+  std::fill(op.receiving.begin(), op.receiving.end(), nullptr);
+  op.queued = 0;
+}
+
+void Engine::finish(OpRun& op, const Status& status) {
+  const auto keep = op.shared_from_this();
+  detach(op);
+  if (!status.ok()) op.restore();
+  op.snapshot.reset();
+  op.wide.clear();
+  if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
+  op.eager_bytes = 0;
+  op.ended = true;
+  op.result = status;
+  op.view = member_.view().number;
+  op.ended_us = now_us();
+  ++(status.ok() ? metrics_.ops_committed : metrics_.ops_failed);
+  ops_.erase(op.key);
+  op.done.notify_all();
+  if (ops_.empty()) changed_.notify_all();
+}
+
+// Data that came before the call did.
+void Engine::take_stash(OpRun& op) {
+  auto it = stash_.find(op.key);
+  if (it == stash_.end()) return;
+  const auto keep = op.shared_from_this();
+  const std::vector<Stashed> pieces = std::move(it->second);
+  stash_.erase(it);
+  for (const Stashed& piece : pieces) {
+    if (auto link = links_.find(piece.from); link != links_.end()) link->second.stashed -= piece.payload.size();
+    std::string why;
+    if (op.ended || piece.header.epoch != op.epoch || !wanted(op, piece.from, piece.header, why)) continue;
+    Sink sink = op.make_sink(piece.header.slice, piece.header.step);
+    sink.save();
+    sink.take(piece.payload);
+    if (sink.digests) op.digest.combine(sink.digest());
+    op.bytes_received += piece.payload.size();
+    metrics_.bytes_received += piece.payload.size();
+    complete_unit(op, sink.slice, sink.step);
+  }
+}
+
+// Whether a data frame is a unit that this operation still needs. Bytes of a call with other parameters are not: the Begin
+// that came with them ends the operation by name. A frame that fits no schedule is a mistake of the peer.
+bool Engine::wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const {
+  if (header.check != op.check) return false;
+  if (from != op.predecessor || header.slice >= op.schedule.slices() || !op.schedule.receives(header.step) ||
+      header.length != op.received_bytes(header.slice, header.step)) {
+    why = fmt::format("a data frame for slice {}, step {} with {} bytes fits no unit of its operation", header.slice,
+                      header.step, header.length);
+    return false;
+  }
+  return op.received[op.unit_index(header.slice, header.step)] == 0;
+}
+
+// --------------------------------------------------------------------------------------------------------- what comes in
+
+Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why) {
+  const Lock lock(mutex_);
+  strand.shared.parked = false;
+  if (strand.shared.lost) {
+    why = "the connection is no longer wanted";
+    return Verdict::refuse;
+  }
+  if (header.type == wire::FrameType::ack) {
+    acknowledged(strand, header.check);
+    return Verdict::discard;
+  }
+  const wire::View& view = member_.view();
+  if (header.epoch > view.epoch || header.key.generation > view.generation) {
+    strand.shared.parked = true;
+    return Verdict::park;
+  }
+  if (header.type != wire::FrameType::data) return Verdict::small;
+  if (header.epoch < view.epoch) {
+    ++metrics_.frames_stale;
+    return Verdict::discard;
+  }
+  if (OpRun* op = find(header.key)) {
+    if (!wanted(*op, strand.peer(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
+    Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
+    // The other end sends it again because it gave the first connection up; that one must not write any more.
+    if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
+    try {
+      sink = op->make_sink(header.slice, header.step);
+    } catch (const std::bad_alloc&) {
+      Actions actions;
+      member_.vote(header.key, wire::FaultReason::resource, "no memory for partial sums", actions);
+      perform(actions);
+      return Verdict::discard;
+    }
+    receiving = &strand;
+    return Verdict::sink;
+  }
+  if (!member_.ledger().is_future(header.key)) return Verdict::discard;
+  Link& link = links_[strand.peer()];
+  if (link.stashed + header.length > eager_bytes_max || stash_.size() >= wire::ops_open_max) {
+    why = "more data for calls that were not made here yet than the limit allows";
+    return Verdict::refuse;
+  }
+  link.stashed += header.length;
+  return Verdict::stash;
+}
+
+bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                      std::string& why) {
+  const Lock lock(mutex_);
+  taken_in(strand, payload.size());
+  Actions actions;
+  if (header.type == wire::FrameType::done) {
+    auto done = wire::decode_done(payload);
+    if (!done.ok()) {
+      why = done.status().text();
+      return false;
+    }
+    member_.done_from(strand.peer(), header.epoch, header.key, done.value(), actions);
+    perform(actions);
+    return true;
+  }
+  auto params = wire::decode_params(payload);
+  if (!params.ok()) {
+    why = params.status().text();
+    return false;
+  }
+  member_.begin_from(strand.peer(), header.epoch, header.key, params.value(), actions);
+  if (header.epoch == member_.view().epoch) {
+    if (OpRun* op = find(header.key)) {
+      if (strand.peer() == op->successor && op->epoch == header.epoch) successor_begun(*op);
+    } else if (member_.ledger().is_future(header.key) && begun_.size() < wire::ops_open_max) {
+      Begun& begun = begun_[header.key];
+      begun.epoch = header.epoch;
+      begun.peers.insert(strand.peer());
+    }
+  }
+  perform(actions);
+  return true;
+}
+
+void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest) {
+  const Lock lock(mutex_);
+  const std::size_t bytes = sink.bytes();
+  taken_in(strand, bytes);
+  metrics_.bytes_received += bytes;
+  OpRun& op = *sink.op;
+  if (op.ended || op.attempt.load() != sink.attempt) return;
+  if (op.receiving[op.unit_index(sink.slice, sink.step)] != &strand) return;
+  op.bytes_received += bytes;
+  if (sink.digests) op.digest.combine(digest);
+  complete_unit(op, sink.slice, sink.step);
+}
+
+bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload, std::string& why) {
+  const Lock lock(mutex_);
+  taken_in(strand, payload.size());
+  auto link = links_.find(strand.peer());
+  if (link == links_.end()) return true;
+  OpRun* op = find(header.key);
+  if (op == nullptr && header.epoch == member_.view().epoch && member_.ledger().is_future(header.key)) {
+    stash_[header.key].push_back({strand.peer(), header, std::move(payload)});
+    return true;
+  }
+  link->second.stashed -= payload.size();
+  if (op == nullptr || op->epoch != header.epoch) return true;
+  // The call came while the bytes did.
+  if (!wanted(*op, strand.peer(), header, why)) return why.empty();
+  const auto keep = op->shared_from_this();
+  Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
+  if (receiving != nullptr) receiving->drop_sink(*op);
+  Sink sink = op->make_sink(header.slice, header.step);
+  sink.save();
+  sink.take(payload);
+  if (sink.digests) op->digest.combine(sink.digest());
+  op->bytes_received += payload.size();
+  metrics_.bytes_received += payload.size();
+  complete_unit(*op, header.slice, header.step);
+  return true;
+}
+
+void Engine::on_discarded(Strand& strand, const wire::FrameHeader& header) {
+  if (header.type == wire::FrameType::ack) return;
+  const Lock lock(mutex_);
+  taken_in(strand, header.length);
+}
+
+// Acknowledgements let the other end forget frames that it would have to send again if this connection were lost.
+void Engine::taken_in(Strand& strand, std::size_t bytes) {
+  ++strand.shared.frames_in;
+  strand.shared.bytes_in += bytes;
+  if (strand.shared.lost) return;
+  if (strand.shared.frames_in - strand.shared.acked_in < ack_frames && strand.shared.bytes_in < ack_bytes) return;
+  OutFrame frame;
+  frame.header.type = wire::FrameType::ack;
+  frame.header.check = static_cast<std::uint32_t>(strand.shared.frames_in - strand.shared.acked_in);
+  strand.shared.acked_in = strand.shared.frames_in;
+  strand.shared.bytes_in = 0;
+  strand.push(std::move(frame));
+  schedule(strand);
+}
+
+void Engine::acknowledged(Strand& strand, std::uint32_t count) {
+  for (; count > 0 && !strand.shared.unacked.empty(); --count) {
+    const OutFrame& frame = strand.shared.unacked.front();
+    if (frame.op && frame.op->attempt.load() == frame.attempt && frame.op->is_wide(frame.step)) {
+      frame.op->wide.erase(frame.op->unit_index(frame.slice, frame.step));
+    }
+    strand.shared.unacked.pop_front();
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- what goes out
+
+void Engine::schedule(Strand& strand) {
+  if (strand.shared.scheduled || strand.shared.lost) return;
+  strand.shared.scheduled = true;
+  strand.shared.idle = false;
+  IoThread& thread = strand.thread();
+  thread.scheduled.push_back(strand.shared_from_this());
+  if (thread.posted || thread.on_thread()) return;  // an io thread looks at its list before it goes to sleep
+  thread.posted = true;
+  thread.run([&thread] { thread.run_scheduled(); });
+}
+
+std::vector<std::shared_ptr<Strand>> Engine::take_scheduled(IoThread& thread) {
+  const Lock lock(mutex_);
+  thread.posted = false;
+  for (const auto& strand : thread.scheduled) strand->shared.scheduled = false;
+  return std::exchange(thread.scheduled, {});
+}
+
+// Control frames go on the light strand, units on the others, as long as there are such.
+bool Engine::carries_control(const Link& link, const Strand& strand) {
+  return strand.index() == 0 ||
+         std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() == 0; });
+}
+
+bool Engine::carries_bulk(const Link& link, const Strand& strand) {
+  return strand.index() != 0 ||
+         std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() != 0; });
+}
+
+void Engine::wake(Link& link) {
+  std::size_t units = link.bulk.size();
+  for (const auto& strand : link.strands) {
+    if (!strand->shared.idle) continue;
+    if (!link.control.empty() && carries_control(link, *strand)) {
+      schedule(*strand);
+    } else if (units > 0 && carries_bulk(link, *strand)) {
+      --units;
+      schedule(*strand);
+    }
+  }
+}
+
+bool Engine::fill(Strand& strand) {
+  const Lock lock(mutex_);
+  if (strand.shared.lost) return false;
+  auto it = links_.find(strand.peer());
+  if (it == links_.end()) return false;
+  Link& link = it->second;
+  const std::lock_guard hold(strand.guard);
+  std::size_t bytes = 0;
+  for (const OutFrame& frame : strand.out) bytes += frame.body().size();
+  if (carries_control(link, strand)) {
+    while (!link.control.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
+      bytes += link.control.front().body().size();
+      strand.out.push_back(std::move(link.control.front()));
+      link.control.pop_front();
+    }
+  }
+  if (carries_bulk(link, strand)) {
+    while (!link.bulk.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
+      const auto [op, unit] = std::move(link.bulk.begin()->second);
+      link.bulk.erase(link.bulk.begin());
+      strand.out.push_back(data_frame(*op, unit));
+      bytes += strand.out.back().payload.size();
+    }
+  }
+  strand.shared.idle = strand.out.empty();
+  return !strand.out.empty();
+}
+
+void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
+  const Lock lock(mutex_);
+  for (OutFrame& frame : frames) {
+    if (!frame.tracked()) continue;
+    const std::shared_ptr<OpRun> op = frame.op;
+    const bool current = op && !op->ended && op->attempt.load() == frame.attempt;
+    if (current && op->queued > 0) --op->queued;
+    if (!current) frame.op.reset();
+    const bool digested = current && frame.digests;
+    const OutFrame* kept = nullptr;
+    if (!strand.shared.lost) {
+      strand.shared.unacked.push_back(std::move(frame));
+      kept = &strand.shared.unacked.back();
+    }
+    if (digested) root_sent(*op, kept != nullptr ? *kept : frame);
+  }
+}
+
+void Engine::on_lost(Strand& strand, const std::string& why) {
+  const Lock lock(mutex_);
+  if (strand.shared.lost) return;
+  forget(strand, why);
+}
+
+// The strand is dead: what it carried and was not acknowledged goes to the others, in order and before what waits.
+void Engine::forget(Strand& strand, const std::string& why) {
+  strand.shared.lost = true;
+  strand.shared.parked = false;
+  --metrics_.strands_open;
+  std::deque<OutFrame> frames = strand.take_back();
+  for (auto& [key, op] : ops_) std::replace(op->receiving.begin(), op->receiving.end(), &strand, static_cast<Strand*>(nullptr));
+  auto it = links_.find(strand.peer());
+  if (it == links_.end()) return;
+  Link& link = it->second;
+  const auto keep = strand.shared_from_this();
+  std::erase(link.strands, keep);
+  if (link.strands.empty()) link.down_since = io::now_ms();
+  for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
+    if (!frame->tracked()) continue;
+    if (frame->header.type == wire::FrameType::data) {
+      const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
+      if (!current || frame->op->successor != strand.peer()) continue;
+      OpRun& op = *frame->op;
+      ++op.queued;
+      link.bulk.emplace(BulkKey{-op.call.priority, op.order, frame->slice, ~frame->step, frame->attempt},
+                        std::pair{frame->op, OpRun::Unit{frame->slice, frame->step}});
+    } else {
+      link.control.push_front(std::move(*frame));
+    }
+  }
+  wake(link);
+  log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
+               short_name(strand.peer()), why);
+  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), why});
+}
+
+void Engine::drop_link(PeerId peer) {
+  auto it = links_.find(peer);
+  if (it == links_.end()) return;
+  for (const auto& strand : it->second.strands) {
+    strand->shared.lost = true;
+    strand->shared.parked = false;
+    --metrics_.strands_open;
+    strand->take_back();
+    strand->thread().run([strand] { strand->close(); });
+    for (auto& [key, op] : ops_) {
+      std::replace(op->receiving.begin(), op->receiving.end(), strand.get(), static_cast<Strand*>(nullptr));
+    }
+  }
+  links_.erase(it);
+  for (auto& [key, op] : ops_) {
+    if (op->successor == peer) op->eager_bytes = 0;
+  }
+}
+
+void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd,
+                        std::vector<std::uint8_t> received, std::vector<std::uint8_t> unsent) {
+  const Lock lock(mutex_);
+  auto it = links_.find(peer);
+  if (it == links_.end() || threads_.empty() || ended_) return;
+  Link& link = it->second;
+  for (const auto& old : link.strands) {
+    if (old->index() != index) continue;
+    const auto replaced = old;
+    forget(*replaced, "replaced by a newer connection");
+    replaced->thread().run([replaced] { replaced->close(); });
+    break;
+  }
+  IoThread& thread = *threads_[next_thread_++ % threads_.size()];
+  auto strand = std::make_shared<Strand>(*this, thread, peer, index, dialled, std::move(fd), std::move(received),
+                                         std::move(unsent));
+  strand->shared.idle = false;  // its first pump finds out
+  link.strands.push_back(strand);
+  link.down_since = 0;
+  ++metrics_.strands_open;
+  thread.run([&thread, strand] { thread.own(strand); });
+}
+
+std::vector<std::pair<PeerId, std::int64_t>> Engine::unlinked() {
+  const Lock lock(mutex_);
+  std::vector<std::pair<PeerId, std::int64_t>> out;
+  for (const auto& [id, link] : links_) {
+    if (link.strands.empty()) out.emplace_back(id, link.down_since);
+  }
+  return out;
+}
+
+// ------------------------------------------------------------------------------------------------------------- deadlines
+
+std::optional<std::int64_t> Engine::next_deadline() {
+  const Lock lock(mutex_);
+  std::optional<std::int64_t> due = member_.next_deadline();
+  for (const auto& [key, op] : ops_) {
+    const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
+    due = due ? std::min(*due, at) : at;
+  }
+  armed_ms_ = due.value_or(0);
+  return due;
+}
+
+void Engine::on_time() {
+  const Lock lock(mutex_);
+  Actions actions;
+  member_.step(Member::Tick{}, env_now(), actions);
+  perform(actions);
+  const std::int64_t now = io::now_ms();
+  std::vector<std::shared_ptr<OpRun>> open;
+  for (const auto& [key, op] : ops_) open.push_back(op);
+  for (const auto& op : open) {
+    if (op->ended || now < op->deadline_ms) continue;
+    if (!op->deadline_voted) {
+      op->deadline_voted = true;
+      if (!member_.has_coordinator() && !member_.ledger().said_done(op->key)) {
+        fail_undecided(*op);
+      } else {
+        member_.vote(op->key, wire::FaultReason::timeout, fmt::format("the deadline of {} ms passed", op->call.timeout_ms),
+                     actions);
+        perform(actions);
+      }
+    } else if (now >= op->deadline_ms + 2 * static_cast<std::int64_t>(member_.peer_timeout_ms())) {
+      fail_undecided(*op);
+    }
+  }
+}
+
+// Nobody could be asked what became of it. Before its Done this peer has not agreed to anything; afterwards it cannot know.
+void Engine::fail_undecided(OpRun& op) {
+  Actions actions;
+  if (member_.ledger().said_done(op.key)) {
+    member_.abandon(op.key, Code::EXPELLED,
+                    "the result was ready here, but whether the others have it could not be learnt before the deadline",
+                    actions);
+  } else {
+    member_.abandon(op.key, Code::NO_COORDINATOR,
+                    fmt::format("the deadline of {} ms passed and no coordinator could decide the operation",
+                                op.call.timeout_ms),
+                    actions);
+  }
+  perform(actions);
+}
+
+// ---------------------------------------------------------------------------------------------------------- user threads
+
+OpReport Engine::report(const OpRun& op) const {
+  OpReport out;
+  out.status = op.result;
+  out.view = op.view;
+  out.participants = op.participants;
+  out.attempts = op.attempts;
+  out.bytes_sent = op.bytes_sent;
+  out.bytes_received = op.bytes_received;
+  out.time_us = op.ended_us - op.started_us;
+  return out;
+}
+
+OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
+  Lock lock(mutex_);
+  const auto ended = [&] { return op.ended; };
+  if (timeout_ms < 0) {
+    op.done.wait(lock, ended);
+  } else if (!op.done.wait_for(lock, std::chrono::milliseconds(timeout_ms), ended)) {
+    OpReport pending;
+    pending.status = Status(Code::PENDING, "the operation has not ended yet");
+    return pending;
+  }
+  return report(op);
+}
+
+void Engine::cancel(OpRun& op) {
+  const Lock lock(mutex_);
+  if (op.ended) return;
+  Actions actions;
+  if (member_.has_coordinator()) {
+    member_.vote(op.key, wire::FaultReason::cancelled, "the operation was cancelled", actions);
+  } else if (!member_.ledger().said_done(op.key)) {
+    member_.abandon(op.key, Code::CANCELLED, "the operation was cancelled while no coordinator was there", actions);
+  }
+  perform(actions);
+}
+
+Status Engine::wait_joined(std::int64_t timeout_ms) {
+  Lock lock(mutex_);
+  const bool done = changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return joined_ || ended_; });
+  if (ended_) return *ended_;
+  if (!done) return {Code::TIMEOUT, fmt::format("not a member after {} ms: {}", timeout_ms, member_.waiting_for())};
+  return {};
+}
+
+Status Engine::admit(std::int64_t timeout_ms) {
+  Lock lock(mutex_);
+  if (ended_) return *ended_;
+  if (!member_.is_member()) return {Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first"};
+  if (admitting_) return {Code::INVALID_ARGUMENT, "another thread stands at an admission point of this communicator"};
+  const std::uint64_t before = admitted_;
+  Actions actions;
+  member_.step(Member::AdmitCalled{}, env_plain(), actions);
+  perform(actions);
+  if (admitted_ != before) return {};
+  admitting_ = true;
+  const bool done =
+      changed_.wait_for(lock, std::chrono::milliseconds(timeout_ms), [&] { return admitted_ != before || ended_; });
+  admitting_ = false;
+  if (ended_) return *ended_;
+  if (done) return {};
+  member_.step(Member::AdmitGivenUp{}, env_plain(), actions);
+  perform(actions);
+  return {Code::TIMEOUT,
+          fmt::format("newcomers wait, but not every member came to its admission point within {} ms", timeout_ms)};
+}
+
+Status Engine::leave(std::int64_t timeout_ms) {
+  Lock lock(mutex_);
+  if (ended_) return *ended_;
+  if (!member_.is_member()) return {Code::NOT_MEMBER, "not a member of the group"};
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+  leaving_ = true;
+  if (!changed_.wait_until(lock, deadline, [&] { return ops_.empty() || ended_; })) {
+    leaving_ = false;
+    return {Code::TIMEOUT, fmt::format("{} operations were still open after {} ms", ops_.size(), timeout_ms)};
+  }
+  if (ended_) return *ended_;
+  Actions actions;
+  member_.step(Member::LeaveCalled{}, env_plain(), actions);
+  perform(actions);
+  if (!changed_.wait_until(lock, deadline, [&] { return ended_.has_value(); })) {
+    member_.step(Member::AbortCalled{}, env_plain(), actions);
+    perform(actions);
+    return {Code::TIMEOUT, fmt::format("left without the coordinator's answer, which did not come within {} ms", timeout_ms)};
+  }
+  return ended_->code() == Code::ABORTED ? Status{} : *ended_;
+}
+
+void Engine::abort() {
+  const Lock lock(mutex_);
+  Actions actions;
+  member_.step(Member::AbortCalled{}, env_plain(), actions);
+  perform(actions);
+}
+
+std::optional<Status> Engine::ended() {
+  const Lock lock(mutex_);
+  return ended_;
+}
+
+bool Engine::is_member() {
+  const Lock lock(mutex_);
+  return member_.is_member();
+}
+
+wire::View Engine::view() {
+  const Lock lock(mutex_);
+  return member_.view();
+}
+
+std::uint32_t Engine::peer_timeout_ms() {
+  const Lock lock(mutex_);
+  return member_.peer_timeout_ms();
+}
+
+EngineMetrics Engine::metrics() {
+  const Lock lock(mutex_);
+  EngineMetrics out = metrics_;
+  out.ops_open = static_cast<std::uint32_t>(ops_.size());
+  return out;
+}
+
+}  // namespace hawser::runtime

@@ -1,0 +1,203 @@
+// The data plane of one membership and the place where it meets the member's machine. One mutex guards the machine, the
+// table of operations and the queues; system calls and arithmetic on user memory happen outside it, under a strand's guard
+// (lock order: engine mutex, then guard). What the control thread has to do is put into an outbox, in order.
+// docs/threading.md has the picture.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/status.hpp"
+#include "protocol/membership/member.hpp"
+#include "runtime/data/op_run.hpp"
+#include "runtime/data/strand.hpp"
+
+namespace hawser::runtime {
+
+// Sent before the receiver has posted its buffers; it keeps that much per peer and no more.
+inline constexpr std::size_t eager_bytes_max = 1U << 20;
+
+struct StrandLost {
+  PeerId peer;
+  std::uint32_t index = 0;
+  bool dialled = false;
+  std::string why;
+};
+// Orders for the control thread.
+using ControlTask = std::variant<protocol::Member::SendControl, protocol::Member::CloseControl, protocol::Member::Listen,
+                                 protocol::Member::Meet, protocol::Member::Part, protocol::Member::ViewInstalled,
+                                 protocol::Member::Ended, protocol::Member::Tick, StrandLost>;
+
+struct EngineMetrics {
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t bytes_received = 0;
+  std::uint64_t ops_committed = 0;
+  std::uint64_t ops_failed = 0;
+  std::uint64_t ops_rerun = 0;
+  std::uint64_t views = 0;
+  std::uint64_t peers_lost = 0;
+  std::uint64_t frames_stale = 0;
+  std::uint32_t strands_open = 0;
+  std::uint32_t ops_open = 0;
+};
+
+struct OpReport {
+  Status status;
+  std::uint64_t view = 0;
+  std::vector<PeerId> participants;
+  std::uint32_t attempts = 0;
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t bytes_received = 0;
+  std::int64_t time_us = 0;
+};
+
+class Engine {
+ public:
+  // `kick` is called under no lock of the caller's when the outbox got its first task; it makes the control thread drain.
+  Engine(protocol::MemberConfig config, std::function<void()> kick);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  Status start_threads(std::uint32_t count);
+  void stop_threads();
+
+  // ------------------------------------------------------------------------------------------------- control thread
+  void step(const protocol::Member::Event& event);
+  std::deque<ControlTask> take_tasks();
+  void add_strand(PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd, std::vector<std::uint8_t> received,
+                  std::vector<std::uint8_t> unsent);
+  // When on_time is due next.
+  std::optional<std::int64_t> next_deadline();
+  void on_time();
+  // Peers of the view (and, while joining, others) with no strand, and since when.
+  std::vector<std::pair<PeerId, std::int64_t>> unlinked();
+
+  // ---------------------------------------------------------------------------------------------------- user threads
+  Result<std::shared_ptr<OpRun>> start(const OpCall& call);
+  // PENDING: not ended within timeout_ms (negative: until it ends).
+  OpReport wait(OpRun& op, std::int64_t timeout_ms);
+  void cancel(OpRun& op);
+  // Waits for joined, admitted, or for the end of operations and the machine.
+  Status wait_joined(std::int64_t timeout_ms);
+  Status admit(std::int64_t timeout_ms);
+  Status leave(std::int64_t timeout_ms);
+  void abort();
+  [[nodiscard]] std::optional<Status> ended();
+  [[nodiscard]] bool is_member();
+  wire::View view();
+  std::uint32_t peer_timeout_ms();
+  EngineMetrics metrics();
+  [[nodiscard]] PeerId self() const { return config_.id; }
+
+  // ------------------------------------------------------------------------------------------------------ io threads
+  enum class Verdict : std::uint8_t { small, sink, stash, discard, park, refuse };
+  // What to do with the frame whose header came; fills the sink, or says why it is refused.
+  Verdict on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why);
+  bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload, std::string& why);
+  void on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
+  bool on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload, std::string& why);
+  void on_discarded(Strand& strand, const wire::FrameHeader& header);
+  // Puts the next frames into the strand's queue; false: there are none, the strand is idle.
+  bool fill(Strand& strand);
+  // This frame has gone out whole.
+  void on_sent(Strand& strand, std::deque<OutFrame> frames);
+  void on_lost(Strand& strand, const std::string& why);
+  std::vector<std::shared_ptr<Strand>> take_scheduled(IoThread& thread);
+
+ private:
+  using Actions = protocol::Member::Actions;
+  struct Stashed {  // data for an operation that has not been called here yet
+    PeerId from;
+    wire::FrameHeader header;
+    std::vector<std::byte> payload;
+  };
+  // Units in the order in which they are sent: priority, then age of the operation, then slice; later steps first.
+  struct BulkKey {
+    std::int32_t priority = 0;  // negated: smaller goes first
+    std::uint64_t order = 0;
+    std::uint32_t slice = 0;
+    std::uint32_t step = 0;  // negated likewise
+    std::uint64_t attempt = 0;
+    auto operator<=>(const BulkKey&) const = default;
+  };
+  struct Link {
+    std::vector<std::shared_ptr<Strand>> strands;
+    std::deque<OutFrame> control;
+    std::map<BulkKey, std::pair<std::shared_ptr<OpRun>, OpRun::Unit>> bulk;
+    std::size_t eager_out = 0;  // bytes sent for calls the peer has not entered yet
+    std::size_t stashed = 0;    // bytes kept here of its calls
+    std::int64_t down_since = 0;
+  };
+  using Lock = std::unique_lock<std::mutex>;
+
+  Status start_locked(OpRun& op, const OpCall& call);
+  void perform(Actions& actions);
+  void perform_view(const protocol::Member::ViewInstalled& installed);
+  void say_done(const protocol::SayDone& say);
+  void begin(OpRun& op);                 // an attempt among the members of the view
+  void announce(OpRun& op);              // Begin to the neighbours, first units
+  void unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step);
+  void enqueue(OpRun& op, OpRun::Unit unit);
+  void successor_begun(OpRun& op);
+  void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
+  void unit_done(OpRun& op);
+  void finish(OpRun& op, const Status& status);
+  void detach(OpRun& op);
+  void take_stash(OpRun& op);
+  OutFrame data_frame(OpRun& op, OpRun::Unit unit);
+  bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;
+  void copy_locally(const std::shared_ptr<OpRun>& op);
+  void root_sent(OpRun& op, const OutFrame& frame);
+  void taken_in(Strand& strand, std::size_t bytes);
+  void acknowledged(Strand& strand, std::uint32_t count);
+  void wake(Link& link);
+  static bool carries_control(const Link& link, const Strand& strand);
+  static bool carries_bulk(const Link& link, const Strand& strand);
+  void forget(Strand& strand, const std::string& why);
+  void schedule(Strand& strand);
+  void drop_link(PeerId peer);
+  void task(ControlTask task);
+  void fail_undecided(OpRun& op);
+  OpReport report(const OpRun& op) const;
+  OpRun* find(const wire::OpKey& key);
+
+  const protocol::MemberConfig config_;
+  const std::function<void()> kick_;
+  std::vector<std::unique_ptr<IoThread>> threads_;
+
+  std::mutex mutex_;  // guards everything below
+  std::condition_variable changed_;
+  protocol::Member member_;
+  std::map<wire::OpKey, std::shared_ptr<OpRun>> ops_;
+  std::map<PeerId, Link> links_;
+  std::map<wire::OpKey, std::vector<Stashed>> stash_;
+  struct Begun {  // peers whose buffers are posted for a call that has not been made here yet
+    std::uint64_t epoch = 0;
+    std::set<PeerId> peers;
+  };
+  std::map<wire::OpKey, Begun> begun_;
+  std::deque<ControlTask> tasks_;
+  bool kicked_ = false;
+  bool joined_ = false;
+  bool leaving_ = false;
+  std::uint64_t admitted_ = 0;
+  bool admitting_ = false;
+  std::optional<Status> ended_;
+  std::uint64_t orders_ = 0;
+  std::size_t next_thread_ = 0;
+  std::int64_t armed_ms_ = 0;
+  EngineMetrics metrics_;
+};
+
+}  // namespace hawser::runtime

@@ -1,0 +1,51 @@
+// A thread that moves data: an event loop with the strands it owns and a scratch buffer for bytes on their way through a
+// reduction.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/status.hpp"
+#include "io/uv/event_loop.hpp"
+
+namespace hawser::runtime {
+
+class Engine;
+class Strand;
+
+inline constexpr std::size_t scratch_bytes = 128U << 10;  // half of a small second-level cache
+
+class IoThread {
+ public:
+  static Result<std::unique_ptr<IoThread>> start(Engine& engine, std::size_t index);
+  ~IoThread();
+  IoThread(const IoThread&) = delete;
+  IoThread& operator=(const IoThread&) = delete;
+
+  void stop();
+  void run(std::function<void()> task) { loop_->post(std::move(task)); }
+  [[nodiscard]] bool on_thread() const { return loop_->on_thread(); }
+  [[nodiscard]] uv_loop_t* loop() { return loop_->handle(); }
+  [[nodiscard]] std::byte* scratch() { return scratch_.get(); }
+
+  // On the thread.
+  void own(std::shared_ptr<Strand> strand);
+  void disown(Strand& strand);
+  void run_scheduled();  // pumps the strands that the engine has scheduled here
+
+  // Guarded by the engine's mutex.
+  std::vector<std::shared_ptr<Strand>> scheduled;
+  bool posted = false;
+
+ private:
+  explicit IoThread(Engine& engine) : engine_(engine), scratch_(new std::byte[scratch_bytes]) {}
+
+  Engine& engine_;
+  std::unique_ptr<std::byte[]> scratch_;
+  std::vector<std::shared_ptr<Strand>> strands_;
+  std::unique_ptr<io::EventLoop> loop_;
+};
+
+}  // namespace hawser::runtime

@@ -1,0 +1,183 @@
+// Attempts of an operation and the arithmetic on arriving bytes; see the header.
+#include "runtime/data/op_run.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+namespace hawser::runtime {
+
+Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members, PeerId self) {
+  attempt.fetch_add(1);
+  ++attempts;
+  epoch = new_epoch;
+  participants = std::move(members);
+  const auto size = static_cast<std::uint32_t>(participants.size());
+  const auto place = [&](PeerId id) {
+    return static_cast<std::uint32_t>(std::find(participants.begin(), participants.end(), id) - participants.begin());
+  };
+  const std::uint32_t rank = place(self);
+  successor = participants[(rank + 1) % size];
+  predecessor = participants[(rank + size - 1) % size];
+  plan::ScheduleInput input;
+  input.size = size;
+  input.count = call.count;
+  input.unit_count_max = std::max<std::size_t>(1, unit_bytes_default / element());
+  switch (call.kind) {
+    case wire::OpKind::all_reduce:
+      input.shape = plan::Shape::ring;
+      input.position = rank;
+      break;
+    case wire::OpKind::broadcast:
+      input.shape = plan::Shape::chain;
+      input.position = (rank + size - place(params.root)) % size;
+      break;
+    case wire::OpKind::barrier:
+      input.shape = plan::Shape::none;
+      break;
+  }
+  schedule = plan::Schedule(input);
+  const std::size_t units = static_cast<std::size_t>(schedule.slices()) * schedule.steps();
+  received.assign(units, 0);
+  receiving.assign(units, nullptr);
+  remaining = schedule.receive_count();
+  const bool root = schedule.shape() == plan::Shape::chain && schedule.sends(0);
+  if (root) remaining = schedule.slices();
+  digest = {};
+  // Calls that carry no bytes still differ by what they are.
+  digest.low = check;
+  successor_begun = false;
+  eager_bytes = 0;
+  held.clear();
+  wide.clear();
+  if (schedule.shape() == plan::Shape::ring && in_place()) {
+    saved.assign(static_cast<std::size_t>(schedule.slices()) * size, 0);
+    if (!snapshot) snapshot.reset(new (std::nothrow) std::byte[call.count * element()]);
+    if (!snapshot) {
+      return {Code::RESOURCE, "no memory for the copy that keeps an in-place input; reduce out of place instead"};
+    }
+  }
+  return {};
+}
+
+void OpRun::restore() {
+  if (!snapshot) return;
+  const auto parts = static_cast<std::uint32_t>(participants.size());
+  for (std::uint32_t slice = 0; slice < schedule.slices(); ++slice) {
+    for (std::uint32_t step = 0; step < schedule.steps(); ++step) {
+      const std::uint64_t piece = schedule.piece(slice, step, false);
+      if (piece >= static_cast<std::uint64_t>(schedule.slices()) * parts || saved[piece] == 0) continue;
+      const plan::Segment segment = schedule.received(slice, step);
+      std::memcpy(call.recv + segment.offset * element(), snapshot.get() + segment.offset * element(),
+                  segment.count * element());
+      saved[piece] = 0;
+    }
+  }
+}
+
+Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
+  Sink sink;
+  const plan::Segment segment = schedule.received(slice, step);
+  sink.op = shared_from_this();
+  sink.attempt = attempt.load();
+  sink.slice = slice;
+  sink.step = step;
+  sink.count = segment.count;
+  sink.in_size = wire_element(step);
+  sink.out_size = element();
+  sink.piece = schedule.piece(slice, step, false);
+  sink.dst = call.recv + segment.offset * element();
+  sink.mode = Sink::Mode::copy;
+  sink.digests = !schedule.reduces(step) || schedule.completes(step);
+  if (schedule.shape() == plan::Shape::ring && in_place() && saved[sink.piece] == 0) {
+    sink.save_to = snapshot.get() + segment.offset * element();
+    sink.saved = &saved[sink.piece];
+  }
+  if (!schedule.reduces(step)) {  // bytes, whatever they mean
+    sink.count *= sink.in_size;
+    sink.in_size = sink.out_size = 1;
+    return sink;
+  }
+  sink.own = (in_place() ? snapshot.get() : call.send) + segment.offset * element();
+  sink.divide = schedule.completes(step) && call.redop == Redop::avg;
+  sink.divisor = sink.divide ? static_cast<std::uint32_t>(participants.size()) : 1;
+  if (!is_half(call.dtype)) {
+    sink.mode = Sink::Mode::reduce;
+  } else if (schedule.completes(step)) {
+    sink.mode = step == 0 ? Sink::Mode::pair : Sink::Mode::last;
+  } else {
+    sink.mode = step == 0 ? Sink::Mode::first : Sink::Mode::next;
+    auto& buffer = wide[unit_index(slice, step + 1)];
+    if (!buffer) buffer.reset(new float[std::max<std::size_t>(1, segment.count)]);
+    sink.wide = buffer.get();
+    // Partial sums do not touch the user's buffer, but the own contribution is read from the copy when in place.
+  }
+  return sink;
+}
+
+std::span<const std::byte> OpRun::payload(std::uint32_t slice, std::uint32_t step) const {
+  const plan::Segment segment = schedule.sent(slice, step);
+  if (is_wide(step)) {
+    return std::as_bytes(std::span<const float>(wide.at(unit_index(slice, step)).get(), segment.count));
+  }
+  const std::byte* base = step == 0 ? call.send : call.recv;
+  return {base + segment.offset * element(), segment.count * element()};
+}
+
+void Sink::save() {
+  if (save_to == nullptr) return;
+  std::memcpy(save_to, dst, count * out_size);
+  *saved = 1;
+  save_to = nullptr;
+}
+
+std::size_t Sink::take(std::span<const std::byte> bytes) {
+  const std::size_t n = std::min(bytes.size() / in_size, count - taken);
+  if (n == 0 || mode == Mode::discard) return n * in_size;
+  const Dtype dtype = op->call.dtype;
+  const Redop redop = op->call.redop;
+  const kernels::Variant variant = kernels::active_variant();
+  std::byte* to = dst + taken * out_size;
+  const std::byte* mine = own == nullptr ? nullptr : own + taken * out_size;
+  // Pieces of half-width results pass through f32 on the way.
+  constexpr std::size_t piece_max = 2048;
+  float block[piece_max];
+  switch (mode) {
+    case Mode::discard:
+      break;
+    case Mode::copy:
+      std::memcpy(to, bytes.data(), n * in_size);
+      break;
+    case Mode::reduce:
+      kernels::reduce(dtype, redop, variant)(to, bytes.data(), mine, n);
+      if (divide) kernels::divide(dtype, to, n, divisor, variant);
+      break;
+    case Mode::first:
+      kernels::reduce_wide(dtype, redop, variant).first(wide + taken, bytes.data(), mine, n);
+      break;
+    case Mode::next:
+      kernels::reduce_wide(dtype, redop, variant)
+          .next(wide + taken, reinterpret_cast<const float*>(bytes.data()), mine, n);
+      break;
+    case Mode::pair:
+    case Mode::last:
+      for (std::size_t i = 0; i < n; i += piece_max) {
+        const std::size_t k = std::min(piece_max, n - i);
+        const std::byte* in = bytes.data() + i * in_size;
+        const auto fns = kernels::reduce_wide(dtype, redop, variant);
+        if (mode == Mode::pair) {
+          fns.first(block, in, mine + i * out_size, k);
+        } else {
+          fns.next(block, reinterpret_cast<const float*>(in), mine + i * out_size, k);
+        }
+        kernels::narrow(dtype, to + i * out_size, block, k, divisor, variant);
+      }
+      break;
+  }
+  taken += n;
+  return n * in_size;
+}
+
+kernels::Digest Sink::digest() const { return kernels::digest(dst, count * out_size, piece); }
+
+}  // namespace hawser::runtime

@@ -1,0 +1,154 @@
+// One operation on this member: the user's buffers, the schedule of the current attempt and how far it has come. Also Sink,
+// the place where the payload of one unit goes: copied or reduced as the bytes arrive.
+//
+// OpRun is guarded by the engine's mutex, but for the memory of the buffers, which io threads read and write under the
+// mutex of the strand that carries the unit (docs/threading.md#buffers).
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "base/status.hpp"
+#include "kernels/kernels.hpp"
+#include "plan/schedule.hpp"
+#include "wire/messages.hpp"
+
+namespace hawser::runtime {
+
+class Strand;
+struct OpRun;
+
+inline constexpr std::size_t unit_bytes_default = 256U << 10;  // stays in a core's cache between arriving and leaving
+
+struct OpCall {
+  wire::OpKind kind = wire::OpKind::barrier;
+  const std::byte* send = nullptr;
+  std::byte* recv = nullptr;
+  std::size_t count = 0;
+  Dtype dtype = Dtype::u8;
+  Redop redop = Redop::sum;
+  std::uint32_t root = 0;
+  std::uint64_t tag = 0;
+  std::uint32_t timeout_ms = 0;
+  bool strict = false;
+  std::int32_t priority = 0;
+  std::uint32_t min_participants = 0;
+};
+
+// Where a unit's payload goes. Used by one io thread; `take` touches the user's memory.
+struct Sink {
+  enum class Mode : std::uint8_t {
+    discard,
+    copy,         // final bytes, straight into place
+    reduce,       // native elements: dst = in + own
+    pair,         // half-width floats of two members: narrow(first(in, own))
+    first,        // half-width: wide partial = first(in, own)
+    next,         // wide partial = next(in, own)
+    last,         // narrow(next(in, own))
+  };
+  Mode mode = Mode::discard;
+  std::shared_ptr<OpRun> op;
+  std::uint64_t attempt = 0;
+  std::uint32_t slice = 0;
+  std::uint32_t step = 0;
+  std::size_t count = 0;           // elements
+  std::size_t in_size = 1;         // bytes of one incoming element
+  std::size_t out_size = 1;        // bytes of one element of the buffers
+  std::byte* dst = nullptr;        // in the user's buffer
+  const std::byte* own = nullptr;  // own contribution
+  float* wide = nullptr;           // partial sums of half-width floats
+  std::byte* save_to = nullptr;    // keep dst there before it is overwritten
+  std::uint8_t* saved = nullptr;   // and say so here
+  bool divide = false;
+  std::uint32_t divisor = 1;
+  bool digests = false;            // what is in dst afterwards is final
+  std::uint64_t piece = 0;
+  std::size_t taken = 0;           // elements
+
+  // Consumes whole elements from bytes that are aligned to them; gives the number of bytes used.
+  std::size_t take(std::span<const std::byte> bytes);
+  void save();  // before the first byte
+  [[nodiscard]] kernels::Digest digest() const;
+  [[nodiscard]] std::size_t bytes() const { return count * in_size; }
+};
+
+struct OpRun : std::enable_shared_from_this<OpRun> {
+  // What was asked for.
+  OpCall call;
+  wire::OpKey key;
+  wire::OpParams params;
+  std::uint32_t check = 0;
+  std::uint64_t order = 0;  // of start, for fairness between operations of equal priority
+  std::int64_t started_us = 0;
+  std::int64_t deadline_ms = 0;
+  bool deadline_voted = false;
+
+  // The current attempt; `attempt` changes with every one, and once more at the end, so that what belongs to an old one
+  // can be told.
+  std::atomic<std::uint64_t> attempt{0};
+  std::uint32_t attempts = 0;
+  std::uint64_t epoch = 0;
+  std::vector<PeerId> participants;
+  PeerId successor;    // to whom units go
+  PeerId predecessor;  // from whom they come
+  plan::Schedule schedule;
+  std::vector<std::uint8_t> received;  // per unit: in
+  std::vector<Strand*> receiving;      // per unit: the strand that brings it now
+  std::size_t remaining = 0;           // units still to come, and for a root the pieces still to be digested
+  kernels::Digest digest;
+  bool successor_begun = false;        // its buffers are posted
+  std::size_t eager_bytes = 0;         // sent to it before it said so
+  struct Unit {
+    std::uint32_t slice = 0;
+    std::uint32_t step = 0;
+  };
+  std::vector<Unit> held;  // ready, waiting for the successor
+  std::size_t queued = 0;  // frames and units in queues of links and strands
+  std::map<std::uint64_t, std::unique_ptr<float[]>> wide;  // partial sums to be sent, by unit
+  std::unique_ptr<std::byte[]> snapshot;                   // in place: what was overwritten
+  std::vector<std::uint8_t> saved;                         // per piece, written under the strand's mutex
+
+  // The local copy of a world of one runs in an io thread, piece by piece under this mutex.
+  std::mutex local_mutex;
+
+  // The end.
+  bool ended = false;
+  Status result;
+  std::condition_variable done;
+  std::uint64_t view = 0;
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t bytes_received = 0;
+  std::int64_t ended_us = 0;
+
+  [[nodiscard]] bool in_place() const { return call.send == call.recv; }
+  [[nodiscard]] std::size_t element() const { return dtype_size(call.dtype); }
+  [[nodiscard]] std::size_t unit_index(std::uint32_t slice, std::uint32_t step) const {
+    return static_cast<std::size_t>(slice) * schedule.steps() + step;
+  }
+  // Partial sums of half-width floats travel as f32 from the second hop of the reduction on.
+  [[nodiscard]] bool is_wide(std::uint32_t step) const {
+    return call.kind == wire::OpKind::all_reduce && is_half(call.dtype) && step > 0 && schedule.reduces(step);
+  }
+  [[nodiscard]] std::size_t wire_element(std::uint32_t step) const { return is_wide(step) ? sizeof(float) : element(); }
+  [[nodiscard]] std::size_t received_bytes(std::uint32_t slice, std::uint32_t step) const {
+    return schedule.received(slice, step).count * wire_element(step);
+  }
+
+  // Lays out an attempt among these members. RESOURCE when the snapshot cannot be had.
+  Status begin_attempt(std::uint64_t epoch, std::vector<PeerId> members, PeerId self);
+  // Undoes what the attempt wrote over inputs. No strand may refer to it any more.
+  void restore();
+  // The place for a unit that arrives now; the unit is valid and not in yet.
+  Sink make_sink(std::uint32_t slice, std::uint32_t step);
+  // What is sent for a unit.
+  [[nodiscard]] std::span<const std::byte> payload(std::uint32_t slice, std::uint32_t step) const;
+};
+
+}  // namespace hawser::runtime

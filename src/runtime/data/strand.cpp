@@ -1,0 +1,419 @@
+// One TCP connection of a rope; see the header.
+#include "runtime/data/strand.hpp"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "io/uv/handle.hpp"
+#include "runtime/data/engine.hpp"
+#include "runtime/data/io_thread.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+constexpr std::size_t read_bytes_per_event = 4U << 20;  // then other strands get their turn
+constexpr std::size_t frames_per_send = 16;
+constexpr std::size_t read_ahead_bytes = 16384;  // of what follows a header: small frames together, large ones not copied twice
+constexpr std::size_t in_place_bytes_min = 4096;  // less is cheaper through the buffer, with the next header
+
+// What is sent of a frame whose operation is gone: the receiver throws it away.
+const std::byte* zeros() {
+  static const auto bytes = std::make_unique<std::byte[]>(wire::data_bytes_max);
+  return bytes.get();
+}
+
+}  // namespace
+
+struct Strand::Poll : io::HandleState {
+  uv_poll_t handle;
+  Strand* strand = nullptr;
+};
+
+Strand::Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd,
+               std::vector<std::uint8_t> received, std::vector<std::uint8_t> unsent)
+    : engine_(engine),
+      thread_(thread),
+      peer_(peer),
+      index_(index),
+      dialled_(dialled),
+      fd_(std::move(fd)),
+      unsent_(std::move(unsent)) {
+  in_end_ = std::min(received.size(), in_.size());
+  std::memcpy(in_.data(), received.data(), in_end_);
+}
+
+bool Strand::open(uv_loop_t* loop) {
+  poll_ = std::make_shared<Poll>();
+  poll_->strand = this;
+  if (const int error = uv_poll_init_socket(loop, &poll_->handle, fd_.get()); error != 0) {
+    poll_.reset();
+    fail(fmt::format("cannot watch the connection: {}", uv_strerror(error)));
+    return false;
+  }
+  poll_->attach(reinterpret_cast<uv_handle_t*>(&poll_->handle), poll_);
+  parse();
+  set_interest();
+  return !closed_;
+}
+
+void Strand::set_interest() {
+  if (closed_ || !poll_) return;
+  const int wanted = (reading_ == Reading::parked ? 0 : UV_READABLE) | (want_write_ ? UV_WRITABLE : 0);
+  if (wanted == interest_) return;
+  interest_ = wanted;
+  if (wanted == 0) {
+    uv_poll_stop(&poll_->handle);
+    return;
+  }
+  uv_poll_start(&poll_->handle, wanted, [](uv_poll_t* handle, int status, int events) {
+    // The strand may be closed by what it does here; its thread holds it until then, this until the end of the call.
+    const std::shared_ptr<Strand> self = static_cast<Poll*>(handle->data)->strand->shared_from_this();
+    self->on_ready(status, events);
+  });
+}
+
+void Strand::on_ready(int status, int events) {
+  if (status < 0) {
+    fail(fmt::format("the connection failed: {}", uv_strerror(status)));
+  } else {
+    if ((events & UV_READABLE) != 0) read_some();
+    if ((events & UV_WRITABLE) != 0 && !closed_) pump();
+  }
+  set_interest();
+  thread_.run_scheduled();
+}
+
+void Strand::resume() {
+  if (closed_ || !poll_) return;
+  if (reading_ == Reading::parked) {
+    begin_frame();
+    parse();
+    if (!closed_ && reading_ != Reading::parked) read_some();
+  }
+  if (!closed_) pump();
+  set_interest();
+}
+
+void Strand::close() {
+  if (closed_) return;
+  closed_ = true;
+  if (poll_) poll_->close();
+  fd_.reset();
+  thread_.disown(*this);
+}
+
+void Strand::fail(const std::string& why) {
+  if (closed_) return;
+  engine_.on_lost(*this, why);
+  close();
+}
+
+// ---------------------------------------------------------------------------------------------------------------- reading
+
+bool Strand::got(ssize_t bytes) {
+  if (bytes > 0) return true;
+  if (bytes == 0) {
+    fail("the other end closed the connection");
+  } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+    fail(fmt::format("reading failed: {}", std::strerror(errno)));
+  }
+  return false;
+}
+
+void Strand::read_some() {
+  std::size_t budget = read_bytes_per_event;
+  while (!closed_ && reading_ != Reading::parked) {
+    const bool in_place = in_begin_ == in_end_ && (reading_ == Reading::sink || reading_ == Reading::stash) &&
+                          left_ >= in_place_bytes_min;
+    const std::size_t before = left_;
+    if (!(in_place ? read_into_place() : read_into_buffer())) return;
+    const std::size_t used = in_place ? before - std::min(before, left_) : read_ahead_bytes;
+    if (used >= budget) return;
+    budget -= used;
+  }
+}
+
+bool Strand::read_into_buffer() {
+  if (in_begin_ != 0) {
+    std::memmove(in_.data(), in_.data() + in_begin_, in_end_ - in_begin_);
+    in_end_ -= in_begin_;
+    in_begin_ = 0;
+  }
+  const std::size_t room = std::min(read_ahead_bytes, in_.size() - in_end_);
+  const ssize_t n = ::recv(fd_.get(), in_.data() + in_end_, room, MSG_DONTWAIT);
+  if (!got(n)) return false;
+  in_end_ += static_cast<std::size_t>(n);
+  const bool full = static_cast<std::size_t>(n) == room;
+  parse();
+  return full;  // a short read means that the socket is empty
+}
+
+bool Strand::read_into_place() {
+  if (reading_ == Reading::stash) {
+    const ssize_t n = ::recv(fd_.get(), stash_.data() + (stash_.size() - left_), left_, MSG_DONTWAIT);
+    if (!got(n)) return false;
+    left_ -= static_cast<std::size_t>(n);
+    if (left_ == 0) frame_complete();
+    return true;
+  }
+  ssize_t n = 0;
+  {
+    const std::lock_guard hold(guard);
+    if (sink_.mode == Sink::Mode::copy) {
+      sink_.save();
+      n = ::recv(fd_.get(), sink_.dst + sink_.taken, left_, MSG_DONTWAIT);
+      if (n > 0) sink_.taken += static_cast<std::size_t>(n);
+    } else {
+      std::memcpy(thread_.scratch(), carry_.data(), carried_);
+      n = ::recv(fd_.get(), thread_.scratch() + carried_, std::min(left_, scratch_bytes - carried_), MSG_DONTWAIT);
+      if (n > 0) reduce_scratch(carried_ + static_cast<std::size_t>(n));
+    }
+  }
+  if (!got(n)) return false;
+  left_ -= static_cast<std::size_t>(n);
+  if (left_ == 0) frame_complete();
+  return true;
+}
+
+// Under the guard: what stands at the front of the scratch buffer.
+void Strand::reduce_scratch(std::size_t bytes) {
+  sink_.save();
+  const std::size_t used = sink_.take({thread_.scratch(), bytes});
+  carried_ = bytes - used;
+  if (carried_ > carry_.size()) carried_ = 0;  // a discarding sink that lost its shape: nobody wants these bytes
+  std::memcpy(carry_.data(), thread_.scratch() + used, carried_);
+}
+
+void Strand::feed_sink(std::span<const std::byte> bytes) {
+  const std::lock_guard hold(guard);
+  if (sink_.mode == Sink::Mode::copy) {
+    sink_.save();
+    sink_.take(bytes);
+    return;
+  }
+  while (!bytes.empty()) {
+    const std::size_t n = std::min(bytes.size(), scratch_bytes - carried_);
+    std::memcpy(thread_.scratch(), carry_.data(), carried_);
+    std::memcpy(thread_.scratch() + carried_, bytes.data(), n);
+    reduce_scratch(carried_ + n);
+    bytes = bytes.subspan(n);
+  }
+}
+
+void Strand::parse() {
+  while (!closed_ && reading_ != Reading::parked) {
+    const std::size_t available = in_end_ - in_begin_;
+    if (reading_ == Reading::header) {
+      if (available < wire::frame_header_bytes) return;
+      std::array<std::uint8_t, wire::frame_header_bytes> bytes;
+      std::memcpy(bytes.data(), in_.data() + in_begin_, bytes.size());
+      auto header = wire::decode_header(bytes);
+      if (!header.ok()) return fail("not a data frame: " + header.status().text());
+      in_begin_ += wire::frame_header_bytes;
+      header_ = header.value();
+      begin_frame();
+    } else {
+      if (available == 0) return;
+      const std::size_t n = std::min(available, left_);
+      const std::size_t begin = in_begin_;
+      in_begin_ += n;
+      feed({in_.data() + begin, n});
+    }
+  }
+}
+
+void Strand::begin_frame() {
+  std::string why;
+  Sink sink;
+  left_ = header_.length;
+  const Engine::Verdict verdict = engine_.on_header(*this, header_, sink, why);
+  switch (verdict) {
+    case Engine::Verdict::small:
+      reading_ = Reading::small;
+      small_.clear();
+      break;
+    case Engine::Verdict::sink:
+    case Engine::Verdict::discard: {
+      reading_ = Reading::sink;
+      carried_ = 0;
+      const std::lock_guard hold(guard);
+      // A detach may have come between the engine's answer and this line: the attempt tells.
+      if (sink.op && sink.op->attempt.load() != sink.attempt) sink = Sink{};
+      sink_ = std::move(sink);
+      break;
+    }
+    case Engine::Verdict::stash:
+      reading_ = Reading::stash;
+      stash_.resize(left_);
+      break;
+    case Engine::Verdict::park:
+      reading_ = Reading::parked;
+      set_interest();
+      return;
+    case Engine::Verdict::refuse:
+      return fail(why);
+  }
+  if (left_ == 0) frame_complete();
+}
+
+void Strand::feed(std::span<const std::byte> bytes) {
+  switch (reading_) {
+    case Reading::small: {
+      const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
+      small_.insert(small_.end(), data, data + bytes.size());
+      break;
+    }
+    case Reading::stash:
+      std::memcpy(stash_.data() + (stash_.size() - left_), bytes.data(), bytes.size());
+      break;
+    case Reading::sink:
+      feed_sink(bytes);
+      break;
+    case Reading::header:
+    case Reading::parked:
+      return;
+  }
+  left_ -= bytes.size();
+  if (left_ == 0) frame_complete();
+}
+
+void Strand::frame_complete() {
+  const Reading what = reading_;
+  reading_ = Reading::header;
+  std::string why;
+  if (what == Reading::small) {
+    if (!engine_.on_small(*this, header_, small_, why)) fail(why);
+  } else if (what == Reading::stash) {
+    if (!engine_.on_stash(*this, header_, std::move(stash_), why)) fail(why);
+    stash_ = {};
+  } else {
+    Sink sink;
+    kernels::Digest digest;
+    {
+      const std::lock_guard hold(guard);
+      sink = std::move(sink_);
+      sink_ = Sink{};
+      if (sink.mode != Sink::Mode::discard && sink.count == 0) sink.save();
+      if (sink.mode != Sink::Mode::discard && sink.digests) digest = sink.digest();
+    }
+    if (sink.mode == Sink::Mode::discard) {
+      engine_.on_discarded(*this, header_);
+    } else {
+      engine_.on_unit(*this, sink, digest);
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------- sending
+
+void Strand::push(OutFrame frame) {
+  frame.bytes = wire::encode_header(frame.header);
+  const std::lock_guard hold(guard);
+  out.push_back(std::move(frame));
+}
+
+void Strand::pump() {
+  if (closed_ || !poll_) return;
+  for (;;) {
+    if (!engine_.fill(*this)) {
+      want_write_ = false;
+      return;
+    }
+    if (!send_some()) return;
+  }
+}
+
+bool Strand::send_some() {
+  std::deque<OutFrame> gone;
+  ssize_t n = 0;
+  bool more = true;
+  if (!unsent_.empty()) {
+    n = ::send(fd_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) unsent_.erase(unsent_.begin(), unsent_.begin() + n);
+    more = unsent_.empty();
+  } else {
+    const std::lock_guard hold(guard);
+    iovec iov[2 * frames_per_send];
+    std::size_t parts = 0;
+    std::size_t asked = 0;
+    std::size_t skip = out_offset_;
+    for (std::size_t i = 0; i < out.size() && i < frames_per_send; ++i) {
+      const std::span<const std::byte> body = out[i].body();
+      const std::size_t from_header = std::min(skip, out[i].bytes.size());
+      const std::size_t from_body = skip - from_header;
+      skip = 0;
+      if (from_header < out[i].bytes.size()) {
+        iov[parts++] = {out[i].bytes.data() + from_header, out[i].bytes.size() - from_header};
+        asked += out[i].bytes.size() - from_header;
+      }
+      if (from_body < body.size()) {
+        iov[parts++] = {const_cast<std::byte*>(body.data()) + from_body, body.size() - from_body};
+        asked += body.size() - from_body;
+      }
+    }
+    msghdr message{};
+    message.msg_iov = iov;
+    message.msg_iovlen = parts;
+    n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) {
+      more = static_cast<std::size_t>(n) == asked;
+      out_offset_ += static_cast<std::size_t>(n);
+      while (!out.empty()) {
+        OutFrame& first = out.front();
+        const std::size_t whole = first.bytes.size() + first.body().size();
+        if (out_offset_ < whole) break;
+        out_offset_ -= whole;
+        if (first.digests && first.op && first.op->attempt.load() == first.attempt) {
+          const std::uint64_t piece = first.op->schedule.piece(first.slice, first.step, true);
+          first.digest = kernels::digest(first.payload.data(), first.payload.size(), piece);
+        }
+        gone.push_back(std::move(first));
+        out.pop_front();
+      }
+    }
+  }
+  if (!gone.empty()) engine_.on_sent(*this, std::move(gone));
+  if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
+    fail(fmt::format("sending failed: {}", std::strerror(errno)));
+    return false;
+  }
+  if (n < 0 || !more) {
+    want_write_ = true;
+    set_interest();
+    return false;
+  }
+  return true;
+}
+
+void Strand::detach(const OpRun& op) {
+  const std::lock_guard hold(guard);
+  if (sink_.op.get() == &op) sink_ = Sink{};
+  for (OutFrame& frame : out) {
+    if (frame.op.get() != &op) continue;
+    frame.payload = {zeros(), frame.payload.size()};
+    frame.op.reset();
+    frame.digests = false;
+  }
+}
+
+void Strand::drop_sink(const OpRun& op) {
+  const std::lock_guard hold(guard);
+  if (sink_.op.get() == &op) sink_ = Sink{};
+}
+
+std::deque<OutFrame> Strand::take_back() {
+  std::deque<OutFrame> frames = std::move(shared.unacked);
+  shared.unacked.clear();
+  const std::lock_guard hold(guard);
+  for (OutFrame& frame : out) frames.push_back(std::move(frame));
+  out.clear();
+  out_offset_ = 0;
+  sink_ = Sink{};
+  return frames;
+}
+
+}  // namespace hawser::runtime

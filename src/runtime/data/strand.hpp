@@ -1,0 +1,136 @@
+// One TCP connection of a rope: reads frames and feeds their payload to where the engine says, and sends the frames that the
+// engine hands it. Runs on its io thread; `guard` is held while the user's memory is touched, so that the engine can take a
+// buffer away (detach) and know that nobody uses it any more.
+#pragma once
+
+#include <uv.h>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/ids.hpp"
+#include "io/unique_fd.hpp"
+#include "runtime/data/op_run.hpp"
+#include "wire/frame.hpp"
+
+namespace hawser::runtime {
+
+class Engine;
+class IoThread;
+
+// A frame to be sent, or sent and not yet acknowledged.
+struct OutFrame {
+  wire::FrameHeader header;
+  std::array<std::uint8_t, wire::frame_header_bytes> bytes = {};  // the header, encoded
+  std::vector<std::uint8_t> small;     // payload of begin and done
+  std::span<const std::byte> payload;  // of data: in the user's memory while the operation lives
+  std::shared_ptr<OpRun> op;           // data: whose it is
+  std::uint64_t attempt = 0;
+  std::uint32_t slice = 0;
+  std::uint32_t step = 0;
+  bool digests = false;     // the sender is the source of these bytes and digests them as they go
+  kernels::Digest digest;
+
+  [[nodiscard]] bool tracked() const { return header.type != wire::FrameType::ack; }
+  // Bytes after the header, wherever they are.
+  [[nodiscard]] std::span<const std::byte> body() const {
+    return small.empty() ? payload : std::as_bytes(std::span(small));
+  }
+};
+
+class Strand : public std::enable_shared_from_this<Strand> {
+ public:
+  Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd,
+         std::vector<std::uint8_t> received, std::vector<std::uint8_t> unsent);
+  Strand(const Strand&) = delete;
+  Strand& operator=(const Strand&) = delete;
+
+  [[nodiscard]] PeerId peer() const { return peer_; }
+  [[nodiscard]] std::uint32_t index() const { return index_; }
+  [[nodiscard]] bool dialled() const { return dialled_; }
+  [[nodiscard]] IoThread& thread() { return thread_; }
+
+  // On the io thread.
+  bool open(uv_loop_t* loop);  // begins to poll; false: the loop would not take the socket
+  void on_ready(int status, int events);
+  void resume();    // the frame that was parked may be looked at again
+  void pump();      // sends what the engine has, as far as the kernel takes it
+  void close();     // now; the engine has forgotten it
+
+  // By the engine, under its mutex: nothing of this attempt is touched any more when it returns.
+  void detach(const OpRun& op);
+  void drop_sink(const OpRun& op);  // only what comes in
+  void push(OutFrame frame);        // behind what is queued
+  // Everything that was to be sent and was not acknowledged, in order; the strand is dead.
+  std::deque<OutFrame> take_back();
+
+  // Guarded by the engine's mutex.
+  struct Shared {
+    std::deque<OutFrame> unacked;        // sent; kept until the other end says it has taken them in
+    std::uint64_t frames_in = 0;         // tracked frames taken in
+    std::uint64_t bytes_in = 0;          // since the last ack
+    std::uint64_t acked_in = 0;          // of them, acknowledged
+    bool idle = true;                    // has nothing to send and will be woken
+    bool scheduled = false;              // in its thread's list
+    bool parked = false;                 // holds a frame for a view that is not installed here yet
+    bool lost = false;
+    bool closing = false;
+  } shared;
+
+  // Guarded by `guard` (and, to add frames, by the engine's mutex before it).
+  std::mutex guard;
+  std::deque<OutFrame> out;
+
+ private:
+  struct Poll;
+  enum class Reading : std::uint8_t { header, small, sink, stash, parked };
+
+  void read_some();
+  bool read_into_buffer();          // false: nothing more to read now
+  bool read_into_place();
+  bool got(ssize_t bytes);
+  void parse();                     // what is in the buffer
+  void begin_frame();               // the header is there, or was parked
+  void feed(std::span<const std::byte> bytes);
+  void feed_sink(std::span<const std::byte> bytes);
+  void reduce_scratch(std::size_t bytes);
+  void frame_complete();
+  bool send_some();                 // false: the kernel takes no more now
+  void set_interest();
+  void fail(const std::string& why);
+
+  Engine& engine_;
+  IoThread& thread_;
+  const PeerId peer_;
+  const std::uint32_t index_;
+  const bool dialled_;
+  io::UniqueFd fd_;
+  std::shared_ptr<Poll> poll_;
+  int interest_ = 0;
+  bool want_write_ = false;
+  bool closed_ = false;
+
+  Reading reading_ = Reading::header;
+  std::array<std::byte, 65536> in_;  // as much as a handshake may have read ahead
+  std::size_t in_begin_ = 0;
+  std::size_t in_end_ = 0;
+  wire::FrameHeader header_;
+  std::size_t left_ = 0;  // payload bytes of the frame still to come
+  std::vector<std::uint8_t> small_;
+  std::vector<std::byte> stash_;
+  Sink sink_;                            // guarded by `guard`
+  std::array<std::byte, 8> carry_ = {};  // bytes of an element that is not whole yet
+  std::size_t carried_ = 0;
+
+  std::vector<std::uint8_t> unsent_;  // of the handshake, before all frames
+  std::size_t out_offset_ = 0;        // bytes of the first frame of `out` that are gone
+};
+
+}  // namespace hawser::runtime
