@@ -194,7 +194,7 @@ template <typename Archive, Is<SealReply> T>
 void fields(Archive& a, T& v) {
   a.number(v.term);
   a.number(v.view);
-  a.list(v.ops, ops_open_max);
+  a.list(v.ops, seal_ops_max);
 }
 
 template <typename Archive, Is<Install> T>
@@ -203,7 +203,7 @@ void fields(Archive& a, T& v) {
   a.item(v.view);
   a.boolean(v.sealed);
   a.number(v.admit_target);
-  a.list(v.outcomes, ops_open_max);
+  a.list(v.outcomes, seal_ops_max);
   a.list(v.departures, members_max);
 }
 

@@ -22,10 +22,11 @@ inline constexpr std::size_t name_bytes_max = 64;
 inline constexpr std::size_t host_bytes_max = 255;   // RFC 1035
 inline constexpr std::size_t text_bytes_max = 1024;  // sentences
 inline constexpr std::size_t members_max = 1024;
-inline constexpr std::size_t ops_open_max = 1024;             // per group member
-inline constexpr std::size_t done_committed_max = 64;         // keys in one Done
-inline constexpr std::size_t data_bytes_max = 4U << 20;       // payload of a data frame
-inline constexpr std::size_t small_payload_bytes_max = 4096;  // payload of a begin or done frame
+inline constexpr std::size_t ops_open_max = 1024;              // per group member
+inline constexpr std::size_t seal_ops_max = 2 * ops_open_max;  // open ones, and committed ones not known to all
+inline constexpr std::size_t done_committed_max = 64;          // keys in one Done
+inline constexpr std::size_t data_bytes_max = 4U << 20;        // payload of a data frame
+inline constexpr std::size_t small_payload_bytes_max = 4096;   // payload of a begin or done frame
 
 // ------------------------------------------------------------------------------------------------------ building
 // blocks

@@ -181,10 +181,11 @@ TEST_CASE("strings and lists over their limit, or over what is there, are errors
   const std::size_t least = wire::extent_of<wire::OpState>().least();
   CHECK(error_with(18, reply(3, 3 * least)) == "accepted");
   CHECK(error_with(18, reply(3, 3 * least - 1)) == "SealReply message: a list is cut off (byte 16 of 245)");
-  CHECK(error_with(18, reply(wire::ops_open_max, 0)) == "SealReply message: a list is cut off (byte 16 of 18)");
-  CHECK(error_with(18, reply(wire::ops_open_max, wire::ops_open_max * least)) == "accepted");
-  CHECK(error_with(18, reply(wire::ops_open_max + 1, (wire::ops_open_max + 1) * least)) ==
-        "SealReply message: a list is longer than its limit (byte 16 of 77918)");
+  CHECK(error_with(18, reply(wire::seal_ops_max, 0)) == "SealReply message: a list is cut off (byte 16 of 18)");
+  CHECK(error_with(18, reply(wire::seal_ops_max, wire::seal_ops_max * least)) == "accepted");
+  CHECK(error_with(18, reply(wire::seal_ops_max + 1, (wire::seal_ops_max + 1) * least)) ==
+        "SealReply message: a list is longer than its limit (byte 16 of " +
+            std::to_string(18 + (wire::seal_ops_max + 1) * least) + ")");
 }
 
 TEST_CASE("type numbers outside the list are unknown", "[wire]") {

@@ -275,7 +275,7 @@ TEST_CASE("memory follows the bytes that came, not the lengths they claim", "[wi
   }
   {
     Bytes payload(16 + 2);
-    wire::store(payload.data() + 16, static_cast<std::uint16_t>(wire::ops_open_max));
+    wire::store(payload.data() + 16, static_cast<std::uint16_t>(wire::seal_ops_max));
     const test_memory::Watch watch;
     CHECK(!wire::decode_payload(18, payload).ok());
     CHECK(watch.peak_bytes() < 4096);
