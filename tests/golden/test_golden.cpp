@@ -4,6 +4,8 @@
 // bytes of a released version never change, so a difference there asks for a new version
 // (docs/protocol.md#versions-and-strangers).
 //
+// The tables of docs/protocol.md are held against the code here too.
+//
 // A file: lines that begin with '#' say what it is (in invalid/, the second is "# CODE: text"); the others are bytes in
 // hexadecimal, with what is printable of them after a '#'.
 #include <algorithm>
@@ -335,4 +337,79 @@ TEST_CASE("invalid frames lead to the golden errors", "[golden]") {
     CHECK(file.about.find("\nPENDING") == std::string::npos);
   }
   compare(stored("invalid", expected), expected);
+}
+
+namespace {
+
+std::vector<std::string> protocol_lines() {
+  std::ifstream in(HAWSER_PROTOCOL_MD);
+  REQUIRE(in);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(line);
+  return lines;
+}
+
+std::string with_commas(std::size_t value) {
+  std::string digits = std::to_string(value);
+  for (std::size_t at = digits.size(); at > 3;) digits.insert(at -= 3, ",");
+  return digits;
+}
+
+// The last cell of a row of sizes.
+template <typename T>
+std::string size_cell() {
+  const wire::Extent extent = wire::extent_of<T>();
+  const std::string least = with_commas(extent.least()), most = with_commas(extent.most());
+  return "| " + (least == most ? least : least + " to " + most) + " |";
+}
+
+std::size_t rows(const std::vector<std::string>& lines, const std::string& beginning, const std::string& end) {
+  return static_cast<std::size_t>(std::count_if(lines.begin(), lines.end(), [&](const std::string& line) {
+    return line.rfind(beginning, 0) == 0 && line.size() >= end.size() &&
+           line.compare(line.size() - end.size(), end.size(), end) == 0;
+  }));
+}
+
+}  // namespace
+
+TEST_CASE("the protocol page lists every message with its id and size", "[golden][docs]") {
+  const auto lines = protocol_lines();
+  for (const auto& sample : wire_test::samples()) {
+    const std::string row =
+        "| " + std::to_string(sample.message.index() + 1) + " | " + wire::message_name(sample.message) + " | ";
+    INFO(row);
+    CHECK(rows(lines, row, "") == 2);  // in the table of messages and in that of payloads
+    CHECK(rows(lines, row,
+               std::visit([](const auto& m) { return size_cell<std::decay_t<decltype(m)>>(); }, sample.message)) == 1);
+  }
+  CHECK(rows(lines, "| PeerInfo | ", size_cell<wire::PeerInfo>()) == 1);
+  CHECK(rows(lines, "| ViewMember | ", size_cell<wire::ViewMember>()) == 1);
+  CHECK(rows(lines, "| View | ", size_cell<wire::View>()) == 1);
+  CHECK(rows(lines, "| OpKey | ", size_cell<wire::OpKey>()) == 1);
+  CHECK(rows(lines, "| OpParams | ", size_cell<wire::OpParams>()) == 1);
+  CHECK(rows(lines, "| OpState | ", size_cell<wire::OpState>()) == 1);
+  CHECK(rows(lines, "| Outcome | ", size_cell<wire::Outcome>()) == 1);
+  CHECK(rows(lines, "| Departure | ", size_cell<wire::Departure>()) == 1);
+  CHECK(rows(lines, "| Done | ", size_cell<wire::Done>()) == 1);
+}
+
+TEST_CASE("the protocol page gives the limits of the code", "[golden][docs]") {
+  const auto lines = protocol_lines();
+  const auto limit = [&](const std::string& what, const std::string& value) {
+    INFO(what << ": " << value);
+    CHECK(rows(lines, "| " + what + " | " + value + " |", "") == 1);
+  };
+  const std::string mib = std::to_string(wire::control_bytes_max >> 20) + " MiB";
+  limit("payload of the first frame of a connection, in either direction",
+        with_commas(wire::control_bytes_max_hello) + " bytes");
+  limit("payload of a control frame after that", mib);
+  limit("payload of a data frame", std::to_string(wire::data_bytes_max >> 20) + " MiB");
+  limit("payload of a begin or done frame", with_commas(wire::small_payload_bytes_max) + " bytes");
+  limit("name", with_commas(wire::name_bytes_max) + " bytes");
+  limit("host", with_commas(wire::host_bytes_max) + " bytes");
+  limit("sentence", with_commas(wire::text_bytes_max) + " bytes");
+  limit("members of a view, and departures in an Install", with_commas(wire::members_max));
+  limit("open operations of a member", with_commas(wire::ops_open_max));
+  limit("operations in a SealReply, outcomes in an Install", with_commas(wire::seal_ops_max));
+  limit("keys in a Done", with_commas(wire::done_committed_max));
 }
