@@ -83,7 +83,8 @@ struct ControlChannel::State : std::enable_shared_from_this<State> {
   void on_malformed(const Status& status) {
     complain(status);
     std::optional<wire::Message> word;
-    if (handler->last_word) word = handler->last_word(status);
+    const std::shared_ptr<const Handler> current = handler;
+    if (current->last_word) word = current->last_word(status);
     if (!handler || finishing) return;  // the owner used the occasion to close
     if (!word) return end(status);
     verdict = status;
