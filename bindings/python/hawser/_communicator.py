@@ -1,0 +1,431 @@
+"""One peer's end of a group: joining, admission, collectives, leaving.
+
+Calls block without the GIL, so other threads go on, and return within 0.2 s of a Ctrl-C. The buffers of operations that their
+callers gave up (an interrupted wait, a dropped Work) are parked here until the library is done with them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, TypeVar, overload
+
+from hawser import _hawser
+from hawser._coordinator import Coordinator
+from hawser._errors import (
+    ArgumentTypeError,
+    CoordinatorError,
+    DeadlineError,
+    Error,
+    MembershipError,
+)
+from hawser._tensors import buffer_of, check_same_layout
+from hawser._units import NO_LIMIT_MS, choice, integer, text, timeout_ms, u32
+from hawser._work import OpInfo, Work, info_of
+
+T = TypeVar("T")
+
+Redop = Literal["sum", "avg", "prod", "min", "max"]
+Policy = Literal["retry", "strict"]
+
+_REDOPS = {"sum": 0, "avg": 1, "prod": 2, "min": 3, "max": 4}
+_POLICIES = {"retry": 1, "strict": 2}
+
+# What a `with` block gives the coordinator to answer the good-bye. The peer is gone for the others either way.
+_LEAVE_ON_EXIT_MS = 5000
+
+live: weakref.WeakSet[Communicator] = weakref.WeakSet()
+
+
+@dataclass(frozen=True)
+class View:
+    """The membership that is installed here."""
+
+    number: int
+    """Grows with every change; the same number is the same view at every member."""
+    rank: int
+    """This peer's place, 0 <= rank < size. Rank 0 is the oldest member, newcomers come last."""
+    size: int
+    """Members of the group."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a view."""
+
+    id: str
+    """128 random bits in hexadecimal, made when its communicator was."""
+    name: str
+    address: str
+    """``"IP:PORT"`` it is dialled at."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Counters of a communicator since it was made; rates come from the difference of two."""
+
+    bytes_sent: int
+    bytes_received: int
+    ops_committed: int
+    """Operations that ended well."""
+    ops_failed: int
+    ops_rerun: int
+    """Attempts repeated after a lost peer."""
+    views: int
+    """Views installed here."""
+    peers_lost: int
+    """Members that views removed without their having left."""
+    frames_stale: int
+    """Data frames of an older epoch dropped at the door."""
+    strands_open: int
+    """Data connections that are up now."""
+    ops_open: int
+    """Operations in flight now."""
+
+
+class Communicator:
+    """A member of a group; made by ``hawser.connect``.
+
+    As a context manager it leaves in order at the end of the block, or aborts when the block ends by an exception, and frees
+    everything in both cases. All methods may be called from any thread; operations that several threads start need tags.
+    """
+
+    def __init__(self, comm: _hawser.Comm) -> None:
+        self._comm = comm
+        self._lock = threading.Lock()
+        self._parked: list[_hawser.Op] = []  # guarded by _lock
+        self._closed = False
+        self._over = False  # left or aborted
+        self._process = os.getpid()
+        live.add(self)
+
+    # ------------------------------------------------------------------------------------------------- membership
+
+    @property
+    def view(self) -> View:
+        """The current view. Raises MembershipError when this peer is no member any more."""
+        return View(*self._comm.view())
+
+    @property
+    def rank(self) -> int:
+        """This peer's place in the current view."""
+        return self._comm.view()[1]
+
+    @property
+    def size(self) -> int:
+        """Members of the current view."""
+        return self._comm.view()[2]
+
+    @property
+    def members(self) -> list[Member]:
+        """The members of one view, by rank."""
+        while True:
+            before = self._comm.view()
+            try:
+                members = [Member(*self._comm.member(rank)) for rank in range(before[2])]
+            except Error:
+                if self._comm.view()[0] == before[0]:
+                    raise
+                continue  # a smaller view came in between
+            if self._comm.view()[0] == before[0]:
+                return members
+
+    def admit(self, timeout: float | None = None) -> None:
+        """An admission point: every member calls it at the same place of its program, as in each training step.
+
+        When newcomers wait, the members agree on a common point and the call returns there in the new view; when nobody
+        waits, it returns at once and sends nothing. DeadlineError: the others did not come; call again. Ctrl-C here aborts
+        the communicator.
+        """
+        self._comm.admit(timeout_ms(timeout))
+
+    def leave(self, timeout: float | None = None) -> None:
+        """Leaves in order: waits for this peer's open operations, tells the coordinator, closes. The others lose nothing."""
+        self._comm.leave(timeout_ms(timeout))
+        self._over = True
+
+    def abort(self) -> None:
+        """Ends the communicator now: every call in it, in any thread, raises ABORTED soon; the others see a lost peer."""
+        self._over = True
+        self._comm.abort()
+
+    def close(self) -> None:
+        """Frees everything, aborting if this peer has not left. May be called again."""
+        self._over = self._closed = True
+        self._comm.destroy()
+        with self._lock:
+            parked, self._parked = self._parked, []
+        del parked  # their operations ended with the communicator: freeing them does not block
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def __enter__(self) -> Communicator:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None and not self._over:
+                self._comm.leave(_LEAVE_ON_EXIT_MS)
+        except (CoordinatorError, DeadlineError, MembershipError):
+            pass  # the end of the block is the end of the membership whoever heard of it
+        finally:
+            self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and self._process == os.getpid():
+            warnings.warn("a Communicator was dropped without close()", ResourceWarning, source=self, stacklevel=2)
+            self.close()
+
+    def __repr__(self) -> str:
+        try:
+            view = self.view
+        except Error as error:
+            return f"<hawser.Communicator {error.name}>"
+        return f"<hawser.Communicator rank {view.rank} of {view.size}, view {view.number}>"
+
+    # ------------------------------------------------------------------------------------------------ collectives
+
+    @overload
+    def all_reduce(
+        self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: Literal[False] = False, return_info: Literal[False] = False,
+    ) -> T: ...  # fmt: skip
+    @overload
+    def all_reduce(
+        self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: Literal[False] = False, return_info: Literal[True],
+    ) -> tuple[T, OpInfo]: ...  # fmt: skip
+    @overload
+    def all_reduce(
+        self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: Literal[True], return_info: bool = False,
+    ) -> Work[T]: ...  # fmt: skip
+    def all_reduce(
+        self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: bool = False, return_info: bool = False,
+    ) -> T | tuple[T, OpInfo] | Work[T]:  # fmt: skip
+        """Reduces ``x`` over all members; every member gets the same bits, in ``out``, or in ``x`` itself without one.
+
+        ``x``, ``out``: tensors of one shape and dtype, C-contiguous, in CPU memory: torch, NumPy, buffer protocol, DLPack.
+        ``op``: "sum", "avg" (divides by those who took part), "prod", "min", "max".
+        ``tag``: matches this operation with the other members' of the same tag; without, with their untagged ones in order.
+        ``timeout``: seconds, None: the communicator's ``op_timeout``. ``policy``: "retry", "strict", None: the communicator's.
+        ``priority``: -8..7, higher goes first. ``min_participants``: raises TOO_FEW, inputs untouched, below this.
+
+        Returns the array that holds the result; with ``return_info`` also its OpInfo; with ``async_op`` a Work at once.
+        After every error the inputs are as they were.
+        """
+        redop = choice(op, "op", _REDOPS)
+        options = _options(tag, timeout, policy, priority, min_participants)
+        if out is None or out is x:
+            send = recv = buffer_of(x, "x", write=True)
+        else:
+            send, recv = buffer_of(x, "x", write=False), buffer_of(out, "out", write=True)
+            check_same_layout(send, recv)
+        self._sweep()
+        return self._finish(
+            self._comm.all_reduce(send, recv, redop, *options), x if out is None else out, async_op, return_info
+        )
+
+    @overload
+    def broadcast(
+        self, x: T, root: int = 0, out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: Literal[False] = False, return_info: Literal[False] = False,
+    ) -> T: ...  # fmt: skip
+    @overload
+    def broadcast(
+        self, x: T, root: int = 0, out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: Literal[False] = False, return_info: Literal[True],
+    ) -> tuple[T, OpInfo]: ...  # fmt: skip
+    @overload
+    def broadcast(
+        self, x: T, root: int = 0, out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: Literal[True], return_info: bool = False,
+    ) -> Work[T]: ...  # fmt: skip
+    def broadcast(
+        self, x: T, root: int = 0, out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
+        policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        async_op: bool = False, return_info: bool = False,
+    ) -> T | tuple[T, OpInfo] | Work[T]:  # fmt: skip
+        """Copies ``x`` of the member with rank ``root`` to all: into ``out``, or into ``x`` itself without one.
+
+        With ``out``, ``x`` is read at the root only and may be None elsewhere. PeerLostError at all survivors, under either
+        policy, when the root is lost: nobody else has its data. Otherwise as ``all_reduce``.
+        """
+        root = u32(root, "root")
+        options = _options(tag, timeout, policy, priority, min_participants)
+        send: _hawser.Buffer | None
+        if out is None or out is x:
+            send = recv = buffer_of(x, "x", write=True)
+        else:
+            send, recv = None if x is None else buffer_of(x, "x", write=False), buffer_of(out, "out", write=True)
+            if send is not None:
+                check_same_layout(send, recv)
+        self._sweep()
+        return self._finish(
+            self._comm.broadcast(send, recv, root, *options), x if out is None else out, async_op, return_info
+        )
+
+    @overload
+    def barrier(
+        self, *, tag: int | None = None, timeout: float | None = None, policy: Policy | None = None, priority: int = 0,
+        min_participants: int = 0, async_op: Literal[False] = False, return_info: Literal[False] = False,
+    ) -> None: ...  # fmt: skip
+    @overload
+    def barrier(
+        self, *, tag: int | None = None, timeout: float | None = None, policy: Policy | None = None, priority: int = 0,
+        min_participants: int = 0, async_op: Literal[False] = False, return_info: Literal[True],
+    ) -> tuple[None, OpInfo]: ...  # fmt: skip
+    @overload
+    def barrier(
+        self, *, tag: int | None = None, timeout: float | None = None, policy: Policy | None = None, priority: int = 0,
+        min_participants: int = 0, async_op: Literal[True], return_info: bool = False,
+    ) -> Work[None]: ...  # fmt: skip
+    def barrier(
+        self, *, tag: int | None = None, timeout: float | None = None, policy: Policy | None = None, priority: int = 0,
+        min_participants: int = 0, async_op: bool = False, return_info: bool = False,
+    ) -> tuple[None, OpInfo] | Work[None] | None:  # fmt: skip
+        """Returns when every member of the view has entered it. Arguments as in ``all_reduce``."""
+        options = _options(tag, timeout, policy, priority, min_participants)
+        self._sweep()
+        return self._finish(self._comm.barrier(*options), None, async_op, return_info)
+
+    def metrics(self) -> Metrics:
+        """Counters of this communicator. Cheap enough for every step."""
+        return Metrics(*self._comm.metrics())
+
+    # --------------------------------------------------------------------------------------------------- internals
+
+    def _finish(self, op: _hawser.Op, result: T, async_op: bool, return_info: bool) -> T | tuple[T, OpInfo] | Work[T]:
+        if async_op:
+            return Work(op, result, self)
+        try:
+            op.wait(NO_LIMIT_MS)
+        except Error:
+            raise
+        except BaseException:  # of a signal handler: the operation is cancelled but may take a while to end
+            self._park(op)
+            raise
+        if not return_info:
+            return result
+        info = info_of(op)
+        assert info is not None
+        return result, info
+
+    def _park(self, op: _hawser.Op) -> None:
+        """Cancels an operation that nobody waits for and keeps it, with its buffers, until it ended."""
+        op.cancel()
+        with self._lock:
+            self._parked.append(op)
+        if self._closed:  # closed meanwhile, by another thread
+            self.close()
+
+    def _sweep(self) -> None:
+        """Lets go of parked operations that have ended."""
+        if self._parked:
+            with self._lock:
+                self._parked = [op for op in self._parked if not op.ended()]
+
+
+def _options(
+    tag: int | None, timeout: float | None, policy: Policy | None, priority: int, min_participants: int
+) -> tuple[int, int, int, int, int]:
+    """The options of an operation in the extension's order and units."""
+    return (
+        0 if tag is None else integer(tag, "tag", 1, 2**64 - 1),
+        timeout_ms(timeout),
+        0 if policy is None else choice(policy, "policy", _POLICIES),
+        integer(priority, "priority", -8, 7),
+        u32(min_participants, "min_participants"),
+    )
+
+
+def _addresses(address: str | Coordinator | Iterable[str] | None) -> str | None:
+    if isinstance(address, Coordinator):
+        return address.address
+    if address is None or isinstance(address, str):
+        return text(address, "address")
+    try:
+        parts = list(address)
+    except TypeError:
+        raise ArgumentTypeError(f"address: {address!r} is no address, no list of addresses and no Coordinator") from None
+    return ",".join(text(part, "address") or "" for part in parts)
+
+
+def _port_range(ports: str | tuple[int, int] | None) -> str | None:
+    if ports is None or isinstance(ports, str):
+        return text(ports, "port_range")
+    try:
+        first, last = ports
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"port_range: {ports!r} is neither \"FIRST-LAST\" nor (first, last)") from None
+    return f"{integer(first, 'port_range', 1, 65535)}-{integer(last, 'port_range', 1, 65535)}"
+
+
+def connect(
+    address: str | Coordinator | Iterable[str] | None = None,
+    *,
+    group: int = 0,
+    min_size: int = 1,
+    name: str | None = None,
+    strands: int = 0,
+    io_threads: int = 0,
+    listen: str | None = None,
+    advertise: str | None = None,
+    port_range: str | tuple[int, int] | None = None,
+    join_timeout: float | None = 60.0,
+    op_timeout: float | None = 60.0,
+    policy: Policy = "retry",
+    timeout: float | None = None,
+) -> Communicator:
+    """Joins a group and returns its communicator: at once when the group is new and has ``min_size`` peers, else at the
+    members' next admission point.
+
+    ``address``: ``"HOST:PORT"``, several of them (the first that answers is used), or a Coordinator of this process; None: the
+    environment variable HAWSER_COORDINATORS. ``group``: peers of equal group compute together. ``name``: shown to others,
+    None: "HOST/PID". ``strands``: TCP connections to each ring neighbour, 0: 4. ``io_threads``: threads that move data, 0: one
+    per 2 cores. ``listen``, ``advertise``, ``port_range``: where other peers connect to. ``join_timeout``: seconds, default of
+    joining, ``admit`` and ``leave``; ``op_timeout``: of operations; ``timeout``: of this call, None: ``join_timeout``.
+    ``policy``: what a lost peer does to an operation: "retry" runs it again among the survivors inside the call, "strict"
+    raises PeerLostError at each of them, inputs as they were.
+
+    Raises DeadlineError (the text says what is missing), CoordinatorError, ArgumentValueError, ResourceError.
+    """
+    comm = _hawser.Comm(
+        coordinators=_addresses(address),
+        name=text(name, "name"),
+        group=u32(group, "group"),
+        min_size=u32(min_size, "min_size"),
+        strands=u32(strands, "strands"),
+        io_threads=u32(io_threads, "io_threads"),
+        listen=text(listen, "listen"),
+        advertise=text(advertise, "advertise"),
+        port_range=_port_range(port_range),
+        join_timeout_ms=timeout_ms(join_timeout, "join_timeout"),
+        op_timeout_ms=timeout_ms(op_timeout, "op_timeout"),
+        policy=choice(policy, "policy", _POLICIES),
+    )
+    communicator = Communicator(comm)
+    try:
+        comm.join(timeout_ms(timeout))
+    except BaseException:
+        communicator.close()
+        raise
+    return communicator

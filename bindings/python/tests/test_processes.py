@@ -1,0 +1,231 @@
+"""Peers as processes: SIGKILL inside an operation, newcomers, fork, and interpreters that end with everything open."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hawser
+import numpy as np
+import programs
+import pytest
+from conftest import PATIENCE
+
+spawn = multiprocessing.get_context("spawn")
+
+
+class Peer:
+    """A spawned process that runs programs.reducer."""
+
+    def __init__(self, address: str, size: int, number: int, policy: str) -> None:
+        self.pipe, theirs = spawn.Pipe()
+        self.process = spawn.Process(target=programs.reducer, args=(address, size, number, theirs, policy), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def tell(self, *message: Any) -> None:
+        self.pipe.send(message)
+
+    def hear(self, word: str) -> tuple[Any, ...]:
+        assert self.pipe.poll(PATIENCE), f"no {word!r} within {PATIENCE} s"
+        said, *values = self.pipe.recv()
+        assert said == word
+        return tuple(values)
+
+
+@pytest.fixture
+def start_peers(coordinator: hawser.Coordinator) -> Iterator[Any]:
+    peers: list[Peer] = []
+
+    def start(count: int, size: int, policy: str = "retry") -> list[Peer]:
+        new = [Peer(coordinator.address, size, len(peers) + index, policy) for index in range(count)]
+        peers.extend(new)
+        return new
+
+    yield start
+    for peer in peers:
+        try:
+            peer.tell("leave")
+        except OSError:
+            pass  # killed by the test
+    for peer in peers:
+        peer.process.join(PATIENCE)
+        if peer.process.is_alive():
+            peer.process.kill()
+            pytest.fail("a peer did not end")
+
+
+def test_processes_get_the_same_bits(start_peers):
+    peers = start_peers(3, size=3)
+    assert sorted(peer.hear("joined")[:2] for peer in peers) == [(0, 3), (1, 3), (2, 3)]
+    for peer in peers:
+        peer.tell("reduce", 1_000_003)
+    results = []
+    for peer in peers:
+        peer.hear("inside")
+        results.append(peer.hear("reduced"))
+    assert len(set(results)) == 1 and results[0][1:] == (3, 1)
+
+
+@pytest.mark.parametrize("policy", ["retry", "strict"])
+def test_sigkill_while_the_others_are_inside(start_peers, policy):
+    *survivors, victim = start_peers(4, size=4, policy=policy)
+    for peer in (*survivors, victim):
+        peer.hear("joined")
+    for peer in survivors:
+        peer.tell("reduce", 300_000)
+    for peer in survivors:
+        peer.hear("inside")
+    victim.process.kill()  # it never entered, so the operation cannot have ended
+    if policy == "retry":
+        results = {peer.hear("reduced")[:2] for peer in survivors}
+        assert len(results) == 1 and results.pop()[1] == 3
+    else:
+        for peer in survivors:
+            assert peer.hear("PEER_LOST") == (True, 3)
+    for peer in survivors:
+        peer.tell("reduce", 1000)
+    for peer in survivors:
+        peer.hear("inside")
+    assert len({peer.hear("reduced") for peer in survivors}) == 1
+
+
+def test_sigkill_in_the_middle_of_the_data(start_peers):
+    *survivors, victim = start_peers(3, size=3)
+    for peer in (*survivors, victim):
+        peer.hear("joined")
+    count = 8_000_000
+    for peer in survivors:
+        peer.tell("reduce", count)
+    for peer in survivors:
+        peer.hear("inside")
+    victim.tell("start", count)
+    victim.hear("inside")
+    victim.process.kill()
+    # Whether the victim's part got through first is a race; that the survivors agree is not.
+    results = {peer.hear("reduced")[:2] for peer in survivors}
+    assert len(results) == 1 and results.pop()[1] in (2, 3)
+
+
+def test_newcomer_joins_processes_and_computes(start_peers):
+    veterans = start_peers(2, size=2)
+    for peer in veterans:
+        peer.hear("joined")
+    (newcomer,) = start_peers(1, size=2)
+    for peer in veterans:
+        peer.tell("admit")
+    assert newcomer.hear("joined")[:2] == (2, 3)
+    assert sorted(peer.hear("admitted") for peer in veterans) == [(0, 3), (1, 3)]
+    for peer in (*veterans, newcomer):
+        peer.tell("reduce", 4096)
+        peer.hear("inside")
+    assert len({peer.hear("reduced") for peer in (*veterans, newcomer)}) == 1
+
+
+def test_a_forked_child_cannot_use_what_its_parent_made(coordinator, solo):
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            solo.all_reduce(np.ones(3))
+            said = "no error"
+        except hawser.UsageError as error:
+            said = str(error)
+        except BaseException as error:
+            said = repr(error)
+        solo.close()  # does nothing to the parent
+        os.write(write_end, said.encode())
+        os._exit(0)
+    os.close(write_end)
+    with os.fdopen(read_end) as reader:
+        said = reader.read()
+    assert os.waitpid(child, 0)[1] == 0
+    assert "after fork()" in said
+    assert solo.all_reduce(np.ones(3), "sum").tolist() == [1, 1, 1]
+
+
+def test_interpreter_ends_with_everything_open(coordinator):
+    other = spawn.Pipe()
+    peer = spawn.Process(target=programs.reducer, args=(coordinator.address, 2, 0, other[1]), daemon=True)
+    peer.start()
+    script = Path(programs.__file__)
+    ended = subprocess.run(
+        [sys.executable, script, coordinator.address], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (ended.returncode, ended.stdout) == (0, "end\n"), ended.stderr
+    assert "nanobind" not in ended.stderr and "terminate" not in ended.stderr
+    other[0].send(("leave",))
+    peer.join(PATIENCE)
+    assert peer.exitcode == 0
+
+
+def test_torch_is_imported_by_nobody_but_its_users():
+    code = "import sys, hawser, array; c = hawser.Coordinator(); m = hawser.connect(c); m.all_reduce(array.array('f', [1])); m.leave(); m.close(); assert not {'torch', 'numpy'} & set(sys.modules), sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 0
+
+
+INTERRUPTED = """
+import hawser, os, sys, threading, time
+from array import array
+from hawser import _hawser
+address, case = sys.argv[1:]
+comm = None
+if case not in ("connect", "coordinator"):
+    comm = hawser.connect(address, min_size=2, join_timeout=30, group=int(os.environ["GROUP"]))
+waiting = {
+    "all_reduce": lambda: comm.all_reduce(array("f", [1.0] * 1000), tag=5),
+    "barrier": lambda: comm.barrier(tag=5),
+    "wait": lambda: comm.all_reduce(array("f", [1.0]), tag=5, async_op=True).wait(),
+    "connect": lambda: hawser.connect(address, min_size=2, group=77, timeout=30),
+    "coordinator": lambda: hawser.Coordinator().wait(),
+}[case]
+def announce():
+    streak = 0
+    while streak < 1000:
+        streak = streak + 1 if _hawser.calls_in_flight() else 0
+        time.sleep(0)
+    print("waiting", flush=True)
+threading.Thread(target=announce, daemon=True).start()
+try:
+    waiting()
+    print("returned", flush=True)
+except KeyboardInterrupt:
+    print(time.monotonic(), flush=True)
+    if comm is not None:
+        comm.abort()
+"""
+
+
+@pytest.mark.parametrize("case", ["all_reduce", "barrier", "wait", "connect", "coordinator"])
+def test_ctrl_c_ends_a_wait(coordinator, case):
+    group = 5
+    child = subprocess.Popen(
+        [sys.executable, "-c", INTERRUPTED, coordinator.address, case],
+        stdout=subprocess.PIPE, text=True, env=os.environ | {"GROUP": str(group)},
+    )  # fmt: skip
+    try:
+        comm = None
+        if case not in ("connect", "coordinator"):
+            comm = hawser.connect(coordinator, min_size=2, group=group, timeout=PATIENCE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == "waiting\n"
+        sent = time.monotonic()
+        child.send_signal(signal.SIGINT)
+        answered = child.stdout.readline()
+        assert answered != "returned\n"
+        # Promised are 0.2 s; the rest is for a machine that does much else.
+        assert float(answered) - sent < 0.5
+        assert child.wait(PATIENCE) == 0
+        if comm is not None:
+            comm.close()
+    finally:
+        child.kill()
+        child.wait()
+
