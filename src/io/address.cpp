@@ -217,8 +217,8 @@ std::optional<SocketAddress> SocketAddress::from_sockaddr(const sockaddr* addres
 }
 
 std::optional<SocketAddress> SocketAddress::from_numeric(std::string_view host, std::uint16_t port) {
-  // inet_pton would stop at a NUL and take what is before it.
-  if (host.find('\0') != std::string_view::npos) return std::nullopt;
+  // inet_pton would stop at a NUL and take what is before it; a zone could hold any byte.
+  if (!std::all_of(host.begin(), host.end(), [](char c) { return c > ' ' && c < '\x7f'; })) return std::nullopt;
   sockaddr_in v4 = {};
   v4.sin_family = AF_INET;
   v4.sin_port = htons(port);
@@ -232,6 +232,7 @@ std::optional<SocketAddress> SocketAddress::from_numeric(std::string_view host, 
   if (inet_pton(AF_INET6, std::string(host.substr(0, percent)).c_str(), &v6.sin6_addr) != 1) return std::nullopt;
   if (percent != std::string_view::npos) {
     const std::string zone(host.substr(percent + 1));
+    if (zone.find(':') != std::string::npos) return std::nullopt;  // Linux takes "eth0:anything" for eth0
     v6.sin6_scope_id = if_nametoindex(zone.c_str());
     if (v6.sin6_scope_id == 0) {  // a number then
       const char* end = zone.data() + zone.size();

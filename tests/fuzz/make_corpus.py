@@ -57,7 +57,7 @@ def frame_seeds(golden):
 def text_seeds(_):
     texts = ["127.0.0.1:29400", "[::1]:29400", "localhost:1", "[fe80::1%eth0]:65535", ":0", "::",
              "a.example:1, b.example:2,[::]:3", "40000-40100", "1-65535", "0-0", "9-8", "host", "host:", ":", "host:99999",
-             "[::1", "1.2.3.4.5:6", "ho st:1", "\u00e9:1", "", "[::1\0x]:1", "::1\0x"]
+             "[::1", "1.2.3.4.5:6", "ho st:1", "\u00e9:1", "", "[::1\0x]:1", "::1\0x", "::1%eth0:x", "[::1%lo:x]:1"]
     for number, text in enumerate(texts):
         for mode in range(8):
             yield f"{number}-{mode}", bytes([mode]) + text.encode()

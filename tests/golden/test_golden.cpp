@@ -68,7 +68,7 @@ std::string to_text(const File& file) {
       shown += byte > 0x20 && byte < 0x7f ? static_cast<char>(byte) : '.';
     }
     hex.resize(3 * width, ' ');
-    out += hex + "# " + shown + "\n";
+    out.append(hex).append("# ").append(shown).append("\n");
   }
   return out;
 }
