@@ -1,0 +1,486 @@
+#!/usr/bin/env python3
+"""Black-box tests of the `hawser` command.
+
+    HAWSER_BIN=build/dev/tools/hawser python3 tests/cli/test_cli.py [-v] [Class[.test]...]
+
+Only exit codes, standard output and the behaviour of processes are looked at; of standard error only the words that a user
+needs. Ports are chosen by the kernel, everything is on loopback, processes are ended by the pid they were started with.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import unittest
+
+HAWSER = os.environ.get("HAWSER_BIN", "hawser")
+LIMIT_S = 120  # for a command that should end by itself; far beyond what it needs
+
+OK, FAILED, USAGE, NO_COORDINATOR, RESOURCE = range(5)
+
+BENCH_KEYS = {
+    "op", "bytes", "count", "dtype", "redop", "ranks", "strands", "in_flight", "transport", "compression", "time_us_p50",
+    "time_us_p99", "algbw_gbs", "busbw_gbs", "wrong", "cpu_ns_per_byte",
+}  # fmt: skip
+STRESS_KEYS = {
+    "ops", "wrong", "hangs", "disagreements", "kills", "stops", "joins", "leaves", "coordinator_kills", "recovery_ms_p50",
+    "recovery_ms_p99", "recovery_ms_max", "seed",
+}  # fmt: skip
+
+
+def environment(**extra):
+    values = {name: value for name, value in os.environ.items() if not name.startswith("HAWSER_")}
+    values.update(extra)
+    return values
+
+
+def run(*arguments, **extra):
+    return subprocess.run(
+        [HAWSER, *map(str, arguments)], capture_output=True, text=True, timeout=LIMIT_S, env=environment(**extra), check=False
+    )
+
+
+def start(*arguments, **extra):
+    return subprocess.Popen(
+        [HAWSER, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(**extra)
+    )
+
+
+@contextlib.contextmanager
+def running(*arguments, **extra):
+    """A started command that does not outlive the test."""
+    process = start(*arguments, **extra)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def coordinator(*arguments):
+    with running("coordinator", "--listen", "127.0.0.1:0", *arguments) as process:
+        address = process.stdout.readline().strip()
+        yield process, address
+
+
+@contextlib.contextmanager
+def silent_port():
+    """An address at which nothing answers: bound, so that nobody else gets it, but not listening."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{unused.getsockname()[1]}"
+
+
+def children_of(pid):
+    with contextlib.suppress(FileNotFoundError):
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    return []
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def poll_until(condition, seconds, what):
+    """Looks at the state of other processes, of which there is no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while not (result := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what}")
+        time.sleep(0.01)
+    return result
+
+
+def has_descriptor_3(pid):
+    """A child of `stress` has its report pipe there, so it has been executed."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/fd/3").startswith("pipe:")
+    return False
+
+
+class Options(unittest.TestCase):
+    def test_help_has_examples_and_exit_codes(self):
+        for command in ([], ["coordinator"], ["bench"], ["stress"], ["info"]):
+            with self.subTest(command=command):
+                result = run(*command, "--help")
+                self.assertEqual(result.returncode, OK)
+                self.assertIn("Examples:", result.stdout)
+                self.assertIn("Exit codes:", result.stdout)
+                self.assertNotIn("--child", result.stdout)
+
+    def test_version(self):
+        result = run("--version")
+        self.assertEqual(result.returncode, OK)
+        self.assertRegex(result.stdout, r"^hawser \d+\.\d+\.\d+\n$")
+
+    def test_wrong_options_are_usage_errors(self):
+        for arguments in (
+            [],
+            ["no-such-command"],
+            ["--no-such-option"],
+            ["bench"],
+            ["bench", "all-to-nobody", "--spawn", "2"],
+            ["bench", "all-reduce"],
+            ["bench", "all-reduce", "--spawn", "0"],
+            ["bench", "all-reduce", "--spawn", "two"],
+            ["bench", "all-reduce", "--spawn", "-1"],
+            ["bench", "all-reduce", "--spawn", "2", "--dtype", "f33"],
+            ["bench", "all-reduce", "--spawn", "2", "--op", "average"],
+            ["bench", "all-reduce", "--spawn", "2", "--min-bytes", "1X"],
+            ["bench", "all-reduce", "--spawn", "2", "--min-bytes", "-5"],
+            ["bench", "all-reduce", "--spawn", "2", "--min-bytes", "2M", "--max-bytes", "1M"],
+            ["bench", "all-reduce", "--spawn", "2", "--factor", "1"],
+            ["bench", "all-reduce", "--spawn", "2", "--iters", "0"],
+            ["bench", "all-reduce", "--spawn", "2", "--in-flight", "0"],
+            ["bench", "all-reduce", "--spawn", "2", "--strands", "65"],
+            ["bench", "all-reduce", "--spawn", "2", "--transport", "pigeon"],
+            ["bench", "all-reduce", "--spawn", "2", "--coordinator", "127.0.0.1:1"],
+            ["stress", "--spawn", "0"],
+            ["stress", "--seconds", "0"],
+            ["stress", "--kill-every", "-1"],
+            ["stress", "--seed", "x"],
+            ["stress", "--max-bytes", "4"],
+            ["coordinator", "--heartbeat-ms", "soon"],
+            ["info", "--all"],
+        ):
+            with self.subTest(arguments=arguments):
+                result = run(*arguments)
+                self.assertEqual(result.returncode, USAGE, result.stderr)
+                self.assertNotEqual(result.stderr.strip(), "")
+                self.assertEqual(result.stdout, "")
+
+    def test_what_comes_later_is_named_unsupported(self):
+        for option in (["--transport", "shm"], ["--compression", "int8"]):
+            with self.subTest(option=option):
+                result = run("bench", "all-reduce", "--spawn", 2, *option)
+                self.assertEqual(result.returncode, USAGE)
+                self.assertIn("unsupported yet", result.stderr)
+
+
+class Coordinator(unittest.TestCase):
+    def check_ends_cleanly_on(self, end_signal):
+        with coordinator() as (process, address):
+            host, _, port = address.rpartition(":")
+            self.assertEqual(host, "127.0.0.1")
+            self.assertGreater(int(port), 0)
+            with socket.create_connection((host, int(port)), timeout=10):
+                pass
+            process.send_signal(end_signal)
+            self.assertEqual(process.wait(timeout=LIMIT_S), OK)
+
+    def test_sigterm_ends_it_cleanly(self):
+        self.check_ends_cleanly_on(signal.SIGTERM)
+
+    def test_sigint_ends_it_cleanly(self):
+        self.check_ends_cleanly_on(signal.SIGINT)
+
+    def test_json_address(self):
+        with running("coordinator", "--listen", "127.0.0.1:0", "--json") as process:
+            address = json.loads(process.stdout.readline())["address"]
+            self.assertRegex(address, r"^127\.0\.0\.1:\d+$")
+            process.terminate()
+            self.assertEqual(process.wait(timeout=LIMIT_S), OK)
+
+    def test_address_in_use(self):
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            address = f"127.0.0.1:{taken.getsockname()[1]}"
+            result = run("coordinator", "--listen", address)
+        self.assertEqual(result.returncode, RESOURCE)
+        self.assertIn(address, result.stderr)
+        self.assertEqual(result.stdout, "")
+
+    def test_address_that_does_not_parse(self):
+        for address in ("nonsense", "127.0.0.1:99999", "127.0.0.1:-1", "[::1:0"):
+            with self.subTest(address=address):
+                result = run("coordinator", "--listen", address)
+                self.assertEqual(result.returncode, USAGE, result.stderr)
+                self.assertEqual(result.stdout, "")
+
+    def test_settings_that_contradict(self):
+        result = run("coordinator", "--listen", "127.0.0.1:0", "--heartbeat-ms", 1000, "--peer-timeout-ms", 1000)
+        self.assertEqual(result.returncode, USAGE, result.stderr)
+
+
+class Info(unittest.TestCase):
+    def test_json(self):
+        result = run("info", "--json")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        info = json.loads(result.stdout)
+        self.assertRegex(info["version"], r"^\d+\.\d+\.\d+$")
+        self.assertIsInstance(info["build"], dict)
+        names = {interface["name"] for interface in info["interfaces"]}
+        self.assertIn("lo", names)
+        loopback = next(interface for interface in info["interfaces"] if interface["name"] == "lo")
+        self.assertTrue(loopback["loopback"])
+        self.assertIn("127.0.0.1", loopback["addresses"])
+        for library in ("cuda", "nccl"):
+            self.assertIsInstance(info[library]["found"], bool)
+            if not info[library]["found"]:
+                self.assertIn("reason", info[library])
+
+    def test_text(self):
+        result = run("info")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        self.assertIn("lo ", result.stdout)
+        self.assertIn("cuda", result.stdout)
+
+
+class Bench(unittest.TestCase):
+    def rows(self, *arguments):
+        result = run("bench", *arguments, "--json")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        rows = [json.loads(line) for line in result.stdout.splitlines()]
+        for row in rows:
+            self.assertLessEqual(BENCH_KEYS, set(row))
+            self.assertEqual(row["wrong"], 0)
+            self.assertLessEqual(row["time_us_p50"], row["time_us_p99"])
+            self.assertGreater(row["time_us_p50"], 0)
+        return rows
+
+    def test_rows_of_all_reduce(self):
+        rows = self.rows("all-reduce", "--spawn", 2, "--min-bytes", "1K", "--max-bytes", "16K", "--iters", 5)
+        self.assertEqual([row["bytes"] for row in rows], [1024, 4096, 16384])
+        self.assertEqual([row["count"] for row in rows], [256, 1024, 4096])
+        for row in rows:
+            self.assertEqual(
+                (row["op"], row["dtype"], row["redop"], row["ranks"], row["in_flight"], row["transport"], row["compression"]),
+                ("all-reduce", "f32", "sum", 2, 1, "tcp", "none"),
+            )
+            self.assertAlmostEqual(row["algbw_gbs"], row["bytes"] / row["time_us_p50"] / 1000, delta=1e-6)
+            self.assertAlmostEqual(row["busbw_gbs"], row["algbw_gbs"], delta=1e-6)  # 2(n-1)/n of two ranks is 1
+            self.assertGreater(row["cpu_ns_per_byte"], 0)
+
+    def test_every_dtype_and_reduction_is_right(self):
+        rows = self.rows("all-reduce", "--spawn", 3, "--dtype", "all", "--op", "all", "--min-bytes", "100K", "--max-bytes", "100K",
+                         "--iters", 2, "--warmup", 0)  # fmt: skip
+        self.assertEqual(len({(row["dtype"], row["redop"]) for row in rows}), 60)
+
+    def test_every_dtype_and_reduction_is_right_in_place_and_in_flight(self):
+        rows = self.rows("all-reduce", "--spawn", 2, "--dtype", "all", "--op", "all", "--min-bytes", 10007, "--max-bytes", 10007,
+                         "--iters", 2, "--warmup", 1, "--in-place", "--in-flight", 3)  # fmt: skip
+        self.assertEqual(len(rows), 60)
+        self.assertEqual({row["in_flight"] for row in rows}, {3})
+
+    def test_sizes_below_an_element(self):
+        rows = self.rows("all-reduce", "--spawn", 2, "--dtype", "f64", "--min-bytes", 1, "--max-bytes", 16, "--factor", 2, "--iters", 2)
+        self.assertEqual([row["count"] for row in rows], [0, 0, 0, 1, 2])
+
+    def test_broadcast(self):
+        rows = self.rows("broadcast", "--spawn", 3, "--dtype", "u8,f64", "--min-bytes", "4K", "--max-bytes", "64K", "--iters", 3)
+        self.assertEqual([(row["dtype"], row["bytes"]) for row in rows],
+                         [("u8", 4096), ("u8", 16384), ("u8", 65536), ("f64", 4096), ("f64", 16384), ("f64", 65536)])  # fmt: skip
+        self.assertEqual({row["redop"] for row in rows}, {"none"})
+
+    def test_barrier(self):
+        (row,) = self.rows("barrier", "--spawn", 3, "--iters", 5)
+        self.assertEqual((row["bytes"], row["count"], row["algbw_gbs"], row["cpu_ns_per_byte"]), (0, 0, 0, None))
+
+    def test_one_rank(self):
+        (row,) = self.rows("all-reduce", "--spawn", 1, "--min-bytes", "1K", "--max-bytes", "1K", "--iters", 2)
+        self.assertEqual((row["ranks"], row["busbw_gbs"]), (1, 0))
+
+    def test_table(self):
+        result = run("bench", "all-reduce", "--spawn", 2, "--min-bytes", "1K", "--max-bytes", "4K", "--iters", 2)
+        self.assertEqual(result.returncode, OK, result.stderr)
+        header = next(line for line in result.stdout.splitlines() if line.startswith("#") and "busbw" in line)
+        for column in ("bytes", "count", "type", "redop", "p50", "p99", "algbw", "busbw", "#wrong", "cpu"):
+            self.assertIn(column, header)
+        rows = [line.split() for line in result.stdout.splitlines() if not line.startswith("#")]
+        self.assertEqual([row[:4] for row in rows], [["1024", "256", "f32", "sum"], ["4096", "1024", "f32", "sum"]])
+        self.assertEqual([row[8] for row in rows], ["0", "0"])
+
+    def test_unchecked_rows_claim_nothing(self):
+        arguments = ["bench", "all-reduce", "--spawn", 2, "--max-bytes", "1K", "--iters", 2, "--no-check"]
+        result = run(*arguments)
+        self.assertEqual(result.returncode, OK, result.stderr)
+        self.assertEqual([line.split()[8] for line in result.stdout.splitlines() if not line.startswith("#")], ["N/A"])
+        self.assertIsNone(json.loads(run(*arguments, "--json").stdout)["wrong"])
+
+    def test_ranks_of_a_coordinator_elsewhere(self):
+        with coordinator() as (_, address):
+            arguments = ["bench", "all-reduce", "--min-size", 2, "--max-bytes", "4K", "--iters", 3, "--json"]
+            with running(*arguments, "--coordinator", address) as first, running(*arguments, HAWSER_COORDINATORS=address) as second:
+                outputs = [process.communicate(timeout=LIMIT_S) for process in (first, second)]
+                self.assertEqual([first.returncode, second.returncode], [OK, OK], outputs)
+        # One of them is rank 0 and prints; the other prints nothing.
+        self.assertEqual(sorted(len(out.splitlines()) for out, _ in outputs), [0, 2])
+
+    def test_ranks_with_different_options(self):
+        with coordinator() as (_, address):
+            arguments = ["bench", "all-reduce", "--min-size", 2, "--coordinator", address, "--iters", 3, "--max-bytes"]
+            with running(*arguments, "4K") as first, running(*arguments, "8K") as second:
+                errors = [process.communicate(timeout=LIMIT_S)[1] for process in (first, second)]
+                self.assertEqual([first.returncode, second.returncode], [USAGE, USAGE], errors)
+        self.assertIn("different options", errors[0])
+
+
+class BenchFailure(unittest.TestCase):
+    def test_wrong_values_are_counted_and_fail(self):
+        arguments = ["bench", "all-reduce", "--spawn", 2, "--min-bytes", "4K", "--max-bytes", "4K", "--iters", 2, "--corrupt", 3]
+        result = run(*arguments, "--json")
+        self.assertEqual(result.returncode, FAILED)
+        self.assertEqual(json.loads(result.stdout)["wrong"], 3)
+        self.assertIn("3 wrong", result.stderr)
+        self.assertEqual(run(*arguments, "--in-place", "--in-flight", 2).returncode, FAILED)
+
+    def test_nothing_answers(self):
+        with silent_port() as address:
+            result = run("bench", "all-reduce", "--coordinator", address, "--min-size", 1)
+        self.assertEqual(result.returncode, NO_COORDINATOR)
+        self.assertIn(address, result.stderr)
+
+    def test_a_coordinator_address_that_does_not_parse(self):
+        result = run("bench", "all-reduce", "--coordinator", "nonsense", "--min-size", 1)
+        self.assertEqual(result.returncode, USAGE, result.stderr)
+
+    def test_a_rank_that_dies_is_named(self):
+        # Far more repetitions than the test waits for.
+        with running("bench", "all-reduce", "--spawn", 3, "--min-bytes", "64K", "--max-bytes", "64K", "--iters", 100000000) as process:
+            # The header is printed when all are members.
+            while "busbw" not in process.stdout.readline():
+                self.assertIsNone(process.poll())
+            victim = children_of(process.pid)[1]
+            os.kill(victim, signal.SIGKILL)
+            _, error = process.communicate(timeout=LIMIT_S)
+        self.assertEqual(process.returncode, FAILED)
+        self.assertIn(f"(pid {victim}) was ended by signal 9", error)
+        self.assertIn("PEER_LOST", error)
+
+    def test_children_die_with_their_parent(self):
+        with running("bench", "all-reduce", "--spawn", 2, "--min-bytes", "64K", "--max-bytes", "64K", "--iters", 100000000) as process:
+            while "busbw" not in process.stdout.readline():
+                self.assertIsNone(process.poll())
+            children = children_of(process.pid)
+            self.assertEqual(len(children), 2)
+            process.kill()
+            poll_until(lambda: not any(map(alive, children)), 10, "children end with their parent")
+
+
+class StressCase(unittest.TestCase):
+    def summary(self, *arguments, code=OK):
+        result = run("stress", "--json", *arguments)
+        self.assertEqual(result.returncode, code, result.stderr)
+        summary = json.loads(result.stdout)
+        self.assertLessEqual(STRESS_KEYS, set(summary))
+        if code == OK:
+            self.assertGreater(summary["ops"], 0)
+            self.assertEqual([summary[name] for name in ("wrong", "hangs", "disagreements", "errors", "crashes")], [0] * 5)
+        return summary
+
+
+class Stress(StressCase):
+    def test_without_faults(self):
+        summary = self.summary("--spawn", 3, "--seconds", 2, "--seed", 11, "--max-bytes", "256K")
+        self.assertEqual(summary["seed"], 11)
+        self.assertEqual([summary[name] for name in ("kills", "stops", "joins", "leaves", "coordinator_kills")], [0] * 5)
+        self.assertIsNone(summary["recovery_ms_p50"])
+
+    def test_one_peer(self):
+        self.summary("--spawn", 1, "--seconds", 0.5, "--max-bytes", "64K")
+
+    def test_table(self):
+        result = run("stress", "--spawn", 2, "--seconds", 0.5, "--max-bytes", "64K", "--quiet")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        names = {line.split()[0] for line in result.stdout.splitlines()}
+        self.assertLessEqual(STRESS_KEYS, names)
+
+    def test_interrupted_it_ends_early_and_sums_up(self):
+        with running("stress", "--spawn", 2, "--seconds", 3600, "--max-bytes", "64K", "--json") as process:
+            while "ops " not in (line := process.stderr.readline()) or " ops 0 " in line:
+                self.assertIsNone(process.poll())
+            process.send_signal(signal.SIGINT)
+            output, error = process.communicate(timeout=LIMIT_S)
+        self.assertEqual(process.returncode, OK, error)
+        self.assertGreater(json.loads(output)["ops"], 0)
+
+
+class StressFaults(StressCase):
+    def test_kills(self):
+        summary = self.summary("--spawn", 4, "--seconds", 6, "--seed", 5, "--kill-every", 1, "--max-bytes", "256K")
+        self.assertGreater(summary["kills"], 1)
+        self.assertGreater(summary["joins"], 0)  # those killed were replaced
+        self.assertGreater(summary["recovery_ms_max"], 0)
+        self.assertLessEqual(summary["recovery_ms_p50"], summary["recovery_ms_max"])
+
+    def test_joins_and_leaves(self):
+        summary = self.summary("--spawn", 3, "--seconds", 6, "--seed", 6, "--join-every", 0.5, "--leave-every", 0.7,
+                               "--max-bytes", "256K")  # fmt: skip
+        self.assertGreater(summary["joins"], 1)
+        self.assertGreater(summary["leaves"], 1)
+        self.assertEqual(summary["reruns"] + summary["repeats"], 0, "joins and leaves in order interrupt nothing")
+
+    def test_stops(self):
+        summary = self.summary("--spawn", 4, "--seconds", 8, "--seed", 7, "--stop-every", 1.5, "--peer-timeout-ms", 600,
+                               "--max-bytes", "256K")  # fmt: skip
+        self.assertGreater(summary["stops"], 1)
+
+    def test_everything_at_once(self):
+        summary = self.summary("--spawn", 4, "--seconds", 10, "--seed", 8, "--kill-every", 1.5, "--join-every", 0.8, "--leave-every", 2,
+                               "--stop-every", 3, "--peer-timeout-ms", 600, "--max-bytes", "256K")  # fmt: skip
+        self.assertGreater(summary["kills"], 0)
+
+
+class StressVerdict(StressCase):
+    """What the supervisor must not overlook."""
+
+    def test_damaged_results_are_wrong_and_a_disagreement(self):
+        result = run("stress", "--spawn", 2, "--seconds", 2, "--max-bytes", "64K", "--corrupt-round", 20, "--json")
+        self.assertEqual(result.returncode, FAILED)
+        summary = json.loads(result.stdout)
+        self.assertGreater(summary["wrong"], 0)
+        self.assertGreater(summary["disagreements"], 0)
+        self.assertFalse(summary["ok"])
+        self.assertIn("--seed", result.stderr)  # how to do it again
+
+    def test_a_peer_that_stops_answering_hangs(self):
+        with running("stress", "--spawn", 2, "--seconds", 3600, "--max-bytes", "64K", "--op-timeout-ms", 1000, "--hang-bound-ms", 1000,
+                     "--json") as process:  # fmt: skip
+            while "ops " not in (line := process.stderr.readline()) or " ops 0 " in line:
+                self.assertIsNone(process.poll())
+            victim = children_of(process.pid)[0]
+            os.kill(victim, signal.SIGSTOP)
+            while "hang:" not in (line := process.stderr.readline()):
+                self.assertIsNone(process.poll())
+            self.assertIn(f"(pid {victim})", line)
+            poll_until(lambda: not alive(victim), 10, "the hung peer is killed")
+            process.send_signal(signal.SIGINT)
+            output, error = process.communicate(timeout=LIMIT_S)
+        self.assertEqual(process.returncode, FAILED, error)
+        self.assertEqual(json.loads(output)["hangs"], 1)
+
+    def test_a_peer_that_dies_unasked_is_a_crash(self):
+        with running("stress", "--spawn", 3, "--seconds", 3600, "--max-bytes", "64K", "--json") as process:
+            while "ops " not in (line := process.stderr.readline()) or " ops 0 " in line:
+                self.assertIsNone(process.poll())
+            victim = children_of(process.pid)[0]
+            os.kill(victim, signal.SIGSEGV)
+            while "crash:" not in (line := process.stderr.readline()):
+                self.assertIsNone(process.poll())
+            self.assertIn(f"(pid {victim})", line)
+            process.send_signal(signal.SIGINT)
+            output, error = process.communicate(timeout=LIMIT_S)
+        self.assertEqual(process.returncode, FAILED, error)
+        self.assertEqual(json.loads(output)["crashes"], 1)
+
+    def test_children_die_with_their_supervisor(self):
+        with running("stress", "--spawn", 2, "--seconds", 3600, "--max-bytes", "64K") as process:
+            children = poll_until(lambda: [pid for pid in children_of(process.pid) if has_descriptor_3(pid)][:2], 30, "two children")
+            process.kill()
+            poll_until(lambda: not any(map(alive, children)), 10, "children end with their parent")
+
+
+if __name__ == "__main__":
+    sys.exit(unittest.main(module=sys.modules[__name__]))
