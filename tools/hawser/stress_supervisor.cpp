@@ -582,7 +582,7 @@ class Supervisor {
   void progress(bool is_last) {
     const std::uint64_t now = monotonic_ns();
     const bool on_terminal = isatty(STDERR_FILENO) != 0;
-    progress_ns_ = now + (on_terminal ? 500 : 5000) * ns_per_ms;
+    progress_ns_ = now + (on_terminal ? 500 : 2000) * ns_per_ms;
     if (options_.quiet) return;
     clear_line();
     if (is_last) return;
