@@ -49,14 +49,19 @@ def with_an_idle_peer(run_peers, function):
     return run_peers(2, peer)[0]
 
 
+def until_inside():
+    """Returns when a thread sits in a call of the library, and does not only pass through."""
+    streak = 0
+    while streak < 1000:
+        streak = streak + 1 if _hawser.calls_in_flight() else 0
+        time.sleep(0)
+
+
 def once_inside(action):
     """Calls ``action`` from another thread as soon as this one sits in a call of the library."""
 
     def watch():
-        streak = 0
-        while streak < 1000:  # a call that only passes through is over before
-            streak = streak + 1 if _hawser.calls_in_flight() else 0
-            time.sleep(0)
+        until_inside()
         action()
 
     threading.Thread(target=watch, daemon=True).start()
@@ -239,12 +244,10 @@ def test_cancelling_the_await_cancels_the_operation(run_peers):
 def test_waiting_releases_the_gil(run_peers):
     def peer(comm, other):
         work = comm.all_reduce(np.ones(4), "sum", tag=7, async_op=True)
-        inside_before = _hawser.calls_in_flight()
         waiter = threading.Thread(target=work.wait)
         waiter.start()
-        while _hawser.calls_in_flight() <= inside_before:
-            pass  # this loop needs the GIL while the waiter sits in its call
-        turns = 0
+        until_inside()
+        turns = 0  # these need the GIL while the waiter sits in its call
         for _ in range(100_000):
             turns += 1
         assert not work.test() and waiter.is_alive()
