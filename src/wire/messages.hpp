@@ -97,15 +97,16 @@ enum class FaultReason : std::uint8_t {
 };
 inline constexpr std::size_t fault_reason_count = 7;
 
-enum class OpPhase : std::uint8_t { open = 0, done = 1 };
-inline constexpr std::size_t op_phase_count = 2;
+// done: this member holds the result and has said so. committed: so has everyone.
+enum class OpPhase : std::uint8_t { open = 0, done = 1, committed = 2 };
+inline constexpr std::size_t op_phase_count = 3;
 
 // A member's answer about one operation when the group is sealed. A fault other than none is its vote to abort.
 struct OpState {
   OpKey key;
   OpParams params;
   OpPhase phase = OpPhase::open;
-  Digest128 digest;  // of the result when done
+  Digest128 digest;  // of the result unless open
   FaultReason fault = FaultReason::none;
   std::string text;  // about the fault
   bool operator==(const OpState&) const = default;

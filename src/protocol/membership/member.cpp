@@ -55,7 +55,7 @@ void Member::on(const ControlReceived& event, const Env& env, Actions& actions) 
     next_heartbeat_ = env.now + heartbeat_ms_;
     actions.push_back(Listen{welcome->loopback_only});
   } else if (const auto* refuse = std::get_if<wire::Refuse>(&message)) {
-    on_refuse(*refuse, actions);
+    on_refuse(*refuse, env, actions);
   } else if (const auto* meet = std::get_if<wire::Meet>(&message)) {
     if (meet->dial) met_[meet->peer.id] = meet->peer;
     actions.push_back(Meet{meet->peer, meet->ticket, meet->dial});
@@ -85,7 +85,7 @@ void Member::on(const ControlReceived& event, const Env& env, Actions& actions) 
   // Heartbeats only prove that the coordinator lives. Messages that only peers send are none of ours: ignored.
 }
 
-void Member::on_refuse(const wire::Refuse& refuse, Actions& actions) {
+void Member::on_refuse(const wire::Refuse& refuse, const Env& env, Actions& actions) {
   const Code code = code_name(static_cast<Code>(refuse.code)) == std::string("UNKNOWN")
                         ? Code::REFUSED
                         : static_cast<Code>(refuse.code);
@@ -93,6 +93,7 @@ void Member::on_refuse(const wire::Refuse& refuse, Actions& actions) {
   // Only the coordinator of this run can say that a member is none any more.
   if (refuse.run == run_) return end(Code::EXPELLED, refuse.text, actions);
   actions.push_back(CloseControl{});
+  on(ControlClosed{"a coordinator of another run answered"}, env, actions);
 }
 
 void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
@@ -212,6 +213,10 @@ void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actio
   if (!control_up_) return end(Code::OK, "left without a coordinator", actions);
   leaving_ = true;
   actions.push_back(SendControl{wire::Leave{}});
+}
+
+void Member::on(const AbortCalled& /*event*/, const Env& /*env*/, Actions& actions) {
+  end(Code::ABORTED, "this communicator was aborted", actions);
 }
 
 void Member::end(Code code, const std::string& text, Actions& actions) {

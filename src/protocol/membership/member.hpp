@@ -48,15 +48,16 @@ class Member {
   struct AdmitCalled {};
   struct AdmitGivenUp {};  // the deadline of the call passed
   struct LeaveCalled {};   // no operation is open
+  struct AbortCalled {};   // the user gives up at once
   struct Tick {};
   using Event = std::variant<ControlOpened, ControlReceived, ControlClosed, Listening, Linked, Unreachable, AdmitCalled,
-                             AdmitGivenUp, LeaveCalled, Tick>;
+                             AbortCalled, AdmitGivenUp, LeaveCalled, Tick>;
 
   // Orders.
   struct SendControl {
     wire::Message message;
   };
-  struct CloseControl {};  // and, for a member, connect again
+  struct CloseControl {};  // no ControlClosed needs to follow; a member connects again
   struct Listen {
     bool loopback_only = false;
   };
@@ -129,9 +130,10 @@ class Member {
   void on(const AdmitCalled& event, const Env& env, Actions& actions);
   void on(const AdmitGivenUp& event, const Env& env, Actions& actions);
   void on(const LeaveCalled& event, const Env& env, Actions& actions);
+  void on(const AbortCalled& event, const Env& env, Actions& actions);
   void on(const Tick& event, const Env& env, Actions& actions);
 
-  void on_refuse(const wire::Refuse& refuse, Actions& actions);
+  void on_refuse(const wire::Refuse& refuse, const Env& env, Actions& actions);
   void on_install(const wire::Install& install, Actions& actions);
   void walk(Actions& actions);  // an admission call goes on as far as it may
   void pass_point(Actions& actions);

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "protocol/round/sentences.hpp"
+
 namespace hawser::protocol {
 namespace {
 
@@ -13,28 +15,8 @@ using wire::OpKey;
 using wire::OpParams;
 using wire::OpPhase;
 
-const char* kind_name(wire::OpKind kind) {
-  switch (kind) {
-    case wire::OpKind::all_reduce:
-      return "all_reduce";
-    case wire::OpKind::broadcast:
-      return "broadcast";
-    case wire::OpKind::barrier:
-      return "barrier";
-  }
-  return "?";
-}
-
-std::string describe(const OpParams& params) {
-  std::string text = kind_name(params.kind);
-  if (params.kind == wire::OpKind::all_reduce) {
-    text += fmt::format("(count {}, {}, {})", params.count, dtype_name(params.dtype), redop_name(params.redop));
-  } else if (params.kind == wire::OpKind::broadcast) {
-    text += fmt::format("(count {}, {}, root {})", params.count, dtype_name(params.dtype), short_name(params.root));
-  }
-  if (params.strict != 0) text += " strict";
-  if (params.min_participants != 0) text += fmt::format(" min_participants {}", params.min_participants);
-  return text;
+bool contains(const wire::View& view, PeerId id) {
+  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
 }
 
 }  // namespace
@@ -86,7 +68,8 @@ bool Ledger::is_future(const OpKey& key) const {
 }
 
 Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& actions) {
-  if (ops_.size() >= wire::ops_open_max) {
+  // The second limit keeps the answer to a Seal within its own: an open operation may become an unstable one.
+  if (ops_.size() >= wire::ops_open_max || ops_.size() + unstable_.size() >= wire::seal_ops_max) {
     return Status(Code::RESOURCE, fmt::format("{} operations are open already; wait for some first", ops_.size()));
   }
   const OpKey key{view_.generation, tag, next_[tag]++};
@@ -124,10 +107,7 @@ Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& 
 
 bool Ledger::compare(const OpKey& key, const OpParams& mine, PeerId from, const OpParams& theirs, Actions& actions) {
   if (mine == theirs) return true;
-  vote(key, FaultReason::mismatch,
-       fmt::format("members disagree on a call: {} calls {}, {} calls {}", who(self_), describe(mine), who(from),
-                   describe(theirs)),
-       actions);
+  vote(key, FaultReason::mismatch, disagreement(who(self_), mine, who(from), theirs), actions);
   return false;
 }
 
@@ -198,14 +178,15 @@ void Ledger::commit(const OpKey& key, Actions& actions) {
 
 bool Ledger::vote(const OpKey& key, FaultReason reason, const std::string& text, Actions& actions) {
   auto it = ops_.find(key);
-  if (it == ops_.end() || it->second.phase == OpPhase::done) return false;
+  if (it == ops_.end()) return false;
   Op& op = it->second;
-  if (op.fault != FaultReason::none) return true;
+  const bool done = op.phase == OpPhase::done;
+  if (op.fault != FaultReason::none) return !done;
   op.fault = reason;
   op.text = text;
   op.held.reset();
   actions.push_back(ReportFault{{view_.number, key, reason, text}});
-  return true;
+  return !done;
 }
 
 void Ledger::begin_from(PeerId from, std::uint64_t epoch, const OpKey& key, const OpParams& params, Actions& actions) {
@@ -240,7 +221,7 @@ wire::SealReply Ledger::seal(std::uint64_t term) {
   reply.view = view_.number;
   for (const auto& [key, op] : ops_) reply.ops.push_back({key, op.params, op.phase, op.digest, op.fault, op.text});
   for (const auto& [key, record] : unstable_) {
-    reply.ops.push_back({key, record.params, OpPhase::done, record.digest, FaultReason::none, ""});
+    reply.ops.push_back({key, record.params, OpPhase::committed, record.digest, FaultReason::none, ""});
   }
   return reply;
 }
@@ -259,6 +240,10 @@ void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, Action
     case wire::Verdict::commit:
       // A member of the view reported Done for it, this one too: it is open here, or committed already.
       if (open) commit(outcome.key, actions);
+      // All members learn of it before they can be sealed again. (Not so what was committed here after the answer to
+      // the Seal, with the Done of members that this Install reached earlier: that stays unstable.)
+      unstable_.erase(outcome.key);
+      std::erase(announce_, outcome.key);
       break;
     case wire::Verdict::abort:
       if (open) fail(outcome.key, fault_code(outcome.reason), outcome.text, actions);
@@ -279,15 +264,15 @@ void Ledger::install(const wire::Install& install, Actions& actions) {
   }
   const bool epoch_changed = install.view.epoch != view_.epoch;
   const bool strangers = install.view.generation != view_.generation;
-  if (install.sealed) {  // every member now knows every outcome; outcomes below refer to the view that was sealed
-    unstable_.clear();
-    announce_.clear();
+  if (install.sealed) {
     for (const auto& outcome : install.outcomes) apply(outcome, lost, actions);
-    unstable_.clear();
-    announce_.clear();
     sealed_ = false;
   }
   view_ = install.view;
+  for (auto it = unstable_.begin(); it != unstable_.end();) {
+    std::erase_if(it->second.waiting, [&](const PeerId& id) { return !contains(view_, id); });
+    it = it->second.waiting.empty() ? unstable_.erase(it) : std::next(it);
+  }
   if (strangers) {
     next_.clear();
     ended_.clear();
@@ -321,13 +306,19 @@ void Ledger::restart(const OpKey& key, Op& op, Actions& actions) {
                 fmt::format("{} members are left, min_participants is {}", staying.size(), op.params.min_participants),
                 actions);
   }
-  if (!op.params.root.is_zero() && std::find(staying.begin(), staying.end(), op.params.root) == staying.end()) {
-    return fail(key, Code::PEER_LOST, "the root of the broadcast was lost", actions);
-  }
   op.phase = OpPhase::open;
   op.digest = {};
   op.held.reset();
   op.dones.clear();
+  if (!op.params.root.is_zero() && std::find(staying.begin(), staying.end(), op.params.root) == staying.end()) {
+    // It began here after the answer to the Seal. Others may call with a new root, or have not called yet: a view
+    // change has to end it for all.
+    if (op.fault == FaultReason::none) {
+      op.fault = FaultReason::root_lost;
+      op.text = "the root of its broadcast was lost";
+    }
+    return;
+  }
   actions.push_back(OpRestarted{key});
 }
 

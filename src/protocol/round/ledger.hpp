@@ -2,7 +2,9 @@
 // outcomes. Pure. The rules (docs/protocol.md#operations):
 //   - An operation commits here when every participant's Done with one digest is known, or when an Install says so.
 //   - It ends without a result only by an Install (or when this peer itself is out of the group).
-//   - From Seal to Install no Done is said. After Done this peer may not vote against the operation.
+//   - From Seal to Install no Done is said. A vote against the operation keeps this peer from saying Done; one that
+//   comes
+//     after its Done cannot undo it.
 //   - What was committed stays in the answers to Seal until every participant is known to have committed it too.
 #pragma once
 
@@ -54,7 +56,8 @@ class Ledger {
   Result<wire::OpKey> start(std::uint64_t tag, const wire::OpParams& params, Actions& actions);
   // The data plane holds the whole result of the attempt of this epoch.
   void finished(const wire::OpKey& key, std::uint64_t epoch, const wire::Digest128& digest, Actions& actions);
-  // This peer wants the operation to end. Ignored after its Done; false then.
+  // This peer wants the operation to end. After its Done, false is returned and the vote counts only while some
+  // participant has not said Done: nobody can have committed then, and the operation ends for all.
   bool vote(const wire::OpKey& key, wire::FaultReason reason, const std::string& text, Actions& actions);
   // What other members say; from and epoch are those of the frame.
   void begin_from(PeerId from, std::uint64_t epoch, const wire::OpKey& key, const wire::OpParams& params,
@@ -77,6 +80,18 @@ class Ledger {
   // Neither open nor ended here: frames for it are kept until the call comes.
   [[nodiscard]] bool is_future(const wire::OpKey& key) const;
   [[nodiscard]] std::size_t open_count() const { return ops_.size(); }
+  // What is remembered, for checks of its bounds.
+  struct Sizes {
+    std::size_t open = 0;
+    std::size_t unstable = 0;
+    std::size_t announce = 0;
+    std::size_t early = 0;
+    std::size_t ended = 0;
+    std::size_t interrupted = 0;
+  };
+  [[nodiscard]] Sizes sizes() const {
+    return {ops_.size(), unstable_.size(), announce_.size(), early_.size(), ended_.size(), interrupted_.size()};
+  }
 
  private:
   struct Op {

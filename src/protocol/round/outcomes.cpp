@@ -7,6 +7,8 @@
 #include <set>
 #include <string>
 
+#include "protocol/round/sentences.hpp"
+
 namespace hawser::protocol {
 namespace {
 
@@ -73,6 +75,17 @@ class Decider {
 
   std::optional<Outcome> decide(const OpKey& key, const Seen& seen) {
     const std::vector<PeerId> staying = participants(key, true);
+    bool all_done = true;
+    for (const PeerId& id : staying) {
+      auto it = seen.states.find(id);
+      if (it != seen.states.end() && it->second->phase == OpPhase::committed) {
+        return Outcome{key, Verdict::commit, FaultReason::none, ""};
+      }
+      all_done = all_done && it != seen.states.end() && it->second->phase == OpPhase::done;
+    }
+    if (all_done) return finished(key, seen, staying);  // some may have committed it, whatever others wish
+    if (auto outcome = mismatch(key, seen, staying)) return outcome;
+    // Somebody is not Done, hence nobody has committed it and every vote may have its way, also of those who are Done.
     for (const PeerId& id : staying) {
       auto it = seen.states.find(id);
       if (it == seen.states.end() || it->second->fault == FaultReason::none) continue;
@@ -83,12 +96,6 @@ class Decider {
           key, Verdict::abort, vote.fault,
           vote.fault == FaultReason::mismatch ? vote.text : fmt::format("{}: {}", who(places_.at(id)), vote.text)};
     }
-    bool all_done = true;
-    for (const PeerId& id : staying) {
-      auto it = seen.states.find(id);
-      all_done = all_done && it != seen.states.end() && it->second->phase == OpPhase::done;
-    }
-    if (all_done) return finished(key, seen, staying);
     const OpState& any = *seen.states.begin()->second;
     if (!any.params.root.is_zero() && !survivors_.contains(any.params.root)) {
       auto root = places_.find(any.params.root);
@@ -100,12 +107,32 @@ class Decider {
     return std::nullopt;
   }
 
+  // The first two that did not make the same call.
+  [[nodiscard]] std::optional<Outcome> mismatch(const OpKey& key, const Seen& seen,
+                                                const std::vector<PeerId>& staying) const {
+    PeerId first_id;
+    const OpState* first = nullptr;
+    for (const PeerId& id : staying) {
+      auto it = seen.states.find(id);
+      if (it == seen.states.end()) continue;
+      if (first == nullptr) {
+        first_id = id;
+        first = it->second;
+      } else if (it->second->params != first->params) {
+        return Outcome{key, Verdict::abort, FaultReason::mismatch,
+                       disagreement(who(places_.at(first_id)), first->params, who(places_.at(id)), it->second->params)};
+      }
+    }
+    return std::nullopt;
+  }
+
   // Everybody holds a result: the same one, or a divergence that must be named.
   [[nodiscard]] Outcome finished(const OpKey& key, const Seen& seen, const std::vector<PeerId>& staying) const {
     const OpState& first = *seen.states.at(staying.front());
     for (const PeerId& id : staying) {
       const OpState& state = *seen.states.at(id);
       if (state.digest == first.digest) continue;
+      if (auto outcome = mismatch(key, seen, staying)) return *outcome;
       return Outcome{key, Verdict::abort, FaultReason::diverged,
                      fmt::format("results differ: {} has digest {:016x}{:016x}, {} has {:016x}{:016x}",
                                  who(places_.at(staying.front())), first.digest.high, first.digest.low,
@@ -125,7 +152,8 @@ class Decider {
     for (const auto& [other_key, other] : ops_) {
       if (other_key.generation != key.generation || other_key == key || done_.contains(other_key)) continue;
       const auto& [other_id, other_state] = *other.states.begin();
-      bool apart = !seen.states.contains(other_id) && !other.states.contains(voter) && other_key.tag != key.tag;
+      const bool apart = !seen.states.contains(other_id) && !other.states.contains(voter) && other_key.tag != key.tag &&
+                         other_state->phase != OpPhase::committed;
       if (!apart || other_state->params != vote.params) continue;
       std::string text = fmt::format(
           "members wait for one another in the same call under different tags: {} in {}, {} in {}; use the same tag on "

@@ -1,0 +1,43 @@
+// Sentences; see the header.
+#include "protocol/round/sentences.hpp"
+
+#include <fmt/format.h>
+
+namespace hawser::protocol {
+namespace {
+
+using wire::OpParams;
+
+const char* kind_name(wire::OpKind kind) {
+  switch (kind) {
+    case wire::OpKind::all_reduce:
+      return "all_reduce";
+    case wire::OpKind::broadcast:
+      return "broadcast";
+    case wire::OpKind::barrier:
+      return "barrier";
+  }
+  return "?";
+}
+
+}  // namespace
+
+std::string describe(const OpParams& params) {
+  std::string text = kind_name(params.kind);
+  if (params.kind == wire::OpKind::all_reduce) {
+    text += fmt::format("(count {}, {}, {})", params.count, dtype_name(params.dtype), redop_name(params.redop));
+  } else if (params.kind == wire::OpKind::broadcast) {
+    text += fmt::format("(count {}, {}, root {})", params.count, dtype_name(params.dtype), short_name(params.root));
+  }
+  if (params.strict != 0) text += " strict";
+  if (params.min_participants != 0) text += fmt::format(" min_participants {}", params.min_participants);
+  return text;
+}
+
+std::string disagreement(const std::string& one, const OpParams& ones, const std::string& other,
+                         const OpParams& others) {
+  return fmt::format("members disagree on a call: {} calls {}, {} calls {}", one, describe(ones), other,
+                     describe(others));
+}
+
+}  // namespace hawser::protocol

@@ -1,0 +1,16 @@
+// Sentences about calls, for those who made them. Pure.
+#pragma once
+
+#include <string>
+
+#include "wire/messages.hpp"
+
+namespace hawser::protocol {
+
+std::string describe(const wire::OpParams& params);
+
+// Two members, by rank and name, and what each of them calls.
+std::string disagreement(const std::string& one, const wire::OpParams& ones, const std::string& other,
+                         const wire::OpParams& others);
+
+}  // namespace hawser::protocol
