@@ -226,7 +226,12 @@ struct CoordinatorService::Core {
   void perform(const Coordinator::Note& note, bool stranger) {
     std::uint64_t left_out = 0;
     if (stranger && note.warning && !strangers.admit(io::now_ms(), left_out)) return;
-    log::message(log::Subsystem::coordinator, note.warning ? log::Level::warn : log::Level::info, "{}", note.text);
+    const log::Level level = note.warning ? log::Level::warn : log::Level::info;
+    if (left_out > 0) {
+      log::message(log::Subsystem::coordinator, level, "{} ({} such lines left out)", note.text, left_out);
+    } else {
+      log::message(log::Subsystem::coordinator, level, "{}", note.text);
+    }
   }
 };
 

@@ -12,6 +12,7 @@
 #include "base/log.hpp"
 #include "io/random.hpp"
 #include "support/catch.hpp"
+#include "support/descriptors.hpp"
 #include "support/stderr_capture.hpp"
 #include "support/wire_client.hpp"
 
@@ -231,10 +232,11 @@ TEST_CASE("garbage at full speed does not disturb members") {
   log::configure("error");
   const auto service = started({.heartbeat_ms = 20, .peer_timeout_ms = 20000});
   Member member(address_of(*service), 1);
+  const io::SocketAddress address = address_of(*service);
   std::atomic<bool> over = false;
   std::thread stranger([&] {
     while (!over) {
-      RawSocket socket(address_of(*service));
+      RawSocket socket(address);
       socket.send(std::string(64, 'x'));
     }
   });
@@ -290,6 +292,28 @@ TEST_CASE("what it does not start with") {
   CHECK(code({.heartbeat_ms = 4000000000, .peer_timeout_ms = 4294967295}) == Code::INVALID_ARGUMENT);
   CHECK(code({.peers_max = 0}) == Code::INVALID_ARGUMENT);
   CHECK(code({.hello_ms = 0}) == Code::INVALID_ARGUMENT);
+}
+
+TEST_CASE("with too few descriptors it does not start, says why and leaks nothing") {
+  started();  // what is opened once in a process
+  const rlim_t before = test::DescriptorLimit::first_free();
+  {
+    test::DescriptorLimit limit(test::DescriptorLimit::above_all());
+    int failures = 0;
+    bool running = false;
+    for (rlim_t allowed = before; allowed < before + 100 && !running; ++allowed) {
+      limit.set(allowed);
+      const Result<std::unique_ptr<CoordinatorService>> service = CoordinatorService::start({});
+      running = service.ok();
+      if (running) continue;
+      ++failures;
+      CHECK(service.status().code() == Code::RESOURCE);
+      CHECK(contains(service.status().text(), "too many open files"));
+    }
+    CHECK(failures > 0);
+    CHECK(running);
+  }
+  CHECK(test::DescriptorLimit::first_free() == before);
 }
 
 TEST_CASE("stop ends it, from any thread, more than once; wait tells") {
