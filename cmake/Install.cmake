@@ -1,7 +1,6 @@
 # What `cmake --install` puts where: headers, libraries, the CMake package and hawser.pc. Paths are those of GNUInstallDirs.
 # tests/abi builds an outside project against the result.
 
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/hawser DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")

@@ -1,6 +1,8 @@
 # How everything of Hawser is compiled. `hawser_options` is linked by every target of the project, so that sanitizers, coverage
 # and fuzzing instrument the library itself and not only its tests. Nothing of it reaches users of the installed library.
 
+include(GNUInstallDirs)
+
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -21,7 +23,8 @@ if(PROJECT_IS_TOP_LEVEL)
   mark_as_advanced(HAWSER_CCACHE)
   if(HAWSER_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
     set(CMAKE_C_COMPILER_LAUNCHER ${HAWSER_CCACHE})
-    set(CMAKE_CXX_COMPILER_LAUNCHER ${HAWSER_CCACHE})
+    # Without these two, ccache keeps nothing that uses a precompiled header.
+    set(CMAKE_CXX_COMPILER_LAUNCHER env CCACHE_SLOPPINESS=pch_defines,time_macros ${HAWSER_CCACHE})
   endif()
 endif()
 
