@@ -159,7 +159,8 @@ HAWSER_API hawser_status_t hawser_comm_join(hawser_comm_t *comm, uint32_t timeou
 
 /** An admission point: every member calls it at the same place of its program, as in each training step. When newcomers
  *  wait, the members agree on a common point and the call returns there in the new view; when nobody waits, it returns at
- *  once and sends nothing.
+ *  once and sends nothing. A newcomer is let in at such a point; if this is its first call after hawser_comm_join, before any
+ *  operation, it is that same point and returns at once, so a loop that begins with hawser_comm_admit serves both.
  *  Threads   one thread of a communicator at a time; operations of other threads go on.
  *  Errors    NOT_MEMBER; EXPELLED; ABORTED; TIMEOUT: the others did not come to their admission point; the call counts as
  *            not made and may be repeated. */

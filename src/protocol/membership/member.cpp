@@ -168,6 +168,8 @@ void Member::on_install(const wire::Install& install, Actions& actions) {
     met_.clear();
     linked_.clear();
     admission_.passed = install.admit_target;
+    // The members let it in at this point. A newcomer whose loop begins with the same call stands there too.
+    admission_.credit = install.admit_target != 0;
     actions.push_back(Joined{});
     return;
   }
@@ -246,6 +248,7 @@ void Member::forward(Ledger::Actions& from, Actions& to) {
 }
 
 Result<wire::OpKey> Member::start(std::uint64_t tag, const wire::OpParams& params, Actions& actions) {
+  admission_.credit = false;  // it went on without the call
   Ledger::Actions out;
   Result<wire::OpKey> key = ledger_.start(tag, params, out);
   forward(out, actions);
