@@ -172,6 +172,8 @@ void Communicator::Control::drain() {
 void Communicator::Control::perform(ControlTask& task) {
   if (ended_) return;
   if (auto* sent = std::get_if<Member::SendControl>(&task)) {
+    log::message(log::Subsystem::member, log::Level::trace, "{} says {}", short_name(engine_->self()),
+                 message_name(sent->message));
     if (control_) control_->send(sent->message);
   } else if (std::holds_alternative<Member::CloseControl>(task)) {
     if (control_) control_->close();
@@ -301,6 +303,8 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
       failures_ = 0;
       reconnect_delay_ms_ = retry_ms_min;
     }
+    log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
+                 message_name(message));
     engine_->step(Member::ControlReceived{std::move(message)});
   };
   handler.on_closed = [this](const Status& why) { on_control_closed(why); };

@@ -216,9 +216,17 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   return {};
 }
 
+// For traces: which call this is.
+void Engine::trace(const char* what, const OpRun& op) const {
+  log::message(log::Subsystem::data, log::Level::trace, "{} {}: op {}.{}.{}, epoch {}, {} participants, {} units to come",
+               short_name(config_.id), what, op.key.generation, op.key.tag, op.key.sequence, op.epoch,
+               op.participants.size(), op.remaining);
+}
+
 void Engine::begin(OpRun& op) {
   if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
   const Status status = op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
+  trace("begins", op);
   if (!status.ok()) {
     Actions actions;
     member_.vote(op.key, wire::FaultReason::resource, status.text(), actions);
@@ -323,6 +331,7 @@ void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
 }
 
 void Engine::unit_done(OpRun& op) {
+  trace("has its result", op);
   Actions actions;
   member_.finished(op.key, op.epoch, {op.digest.high, op.digest.low}, actions);
   perform(actions);
@@ -394,6 +403,7 @@ void Engine::finish(OpRun& op, const Status& status) {
   op.wide.clear();
   if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
   op.eager_bytes = 0;
+  trace(code_name(status.code()), op);
   op.ended = true;
   op.result = status;
   op.view = member_.view().number;

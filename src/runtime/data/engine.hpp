@@ -145,6 +145,7 @@ class Engine {
   void perform(Actions& actions);
   void perform_view(const protocol::Member::ViewInstalled& installed);
   void say_done(const protocol::SayDone& say);
+  void trace(const char* what, const OpRun& op) const;
   void begin(OpRun& op);                 // an attempt among the members of the view
   void announce(OpRun& op);              // Begin to the neighbours, first units
   void unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step);
