@@ -1,9 +1,10 @@
-"""Trains a classifier of handwritten digits on four peers, kills one of them, lets a new one in, and checks the outcome.
+"""Trains a classifier of handwritten digits on four peers, kills one of them, lets a new one in, and checks the
+outcome.
 
-This process holds the coordinator, starts the peers (peer.py) as processes of their own, reads what they report, and draws the
-table. It carries no weights: those go between the peers, over TCP on the loopback interface. Exit status 0: the survivors and
-the newcomer hold the same weights to the bit, these classify at least 95 % of the test images, and both the loss of a peer and
-the join really happened.
+This process holds the coordinator, starts the peers (peer.py) as processes of their own, reads what they report, and
+draws the table. It carries no weights: those go between the peers, over TCP on the loopback interface. Exit status 0:
+the survivors and the newcomer hold the same weights to the bit, these classify at least 95 % of the test images, and
+both the loss of a peer and the join really happened.
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ import hawser
 import numpy as np
 
 PEERS = 4
-VICTIM = "peer-1"
 NEWCOMER = f"peer-{PEERS}"
 KILL_IN_ROUND = 12
 JOIN_AFTER_ROUND = 20  # so that some rounds run without the lost peer
@@ -77,12 +77,12 @@ class Peer:
 class Table:
     """The rounds as they come: redrawn in place on a terminal, one line each elsewhere."""
 
-    HEADER = f"{'round':>5}  {'world':>5}  {'loss':>7}  {'accuracy':>8}  {'ms':>6}  {'MB/s':>6}  {'peers':<{8 * (PEERS + 1)}}"
+    HEADER = f"{'round':>5}  {'world':>5}  {'loss':>7}  {'accuracy':>8}  {'ms':>6}  {'MB/s':>6}  peers"
 
     def __init__(self, live: bool, colour: bool) -> None:
         self.live, self.colour = live, colour
         self.rows: deque[str] = deque(maxlen=max(4, min(14, shutil.get_terminal_size().lines - 14)))
-        self.events: list[str] = []
+        self.events: list[tuple[str, str]] = []  # text and colour
         self.drawn = 0
         if not live:
             print(self.HEADER, flush=True)
@@ -91,11 +91,11 @@ class Table:
         return f"\033[{code}m{text}\033[0m" if self.colour else text
 
     def event(self, text: str, code: str) -> None:
-        self.events.append(self.paint(text, code))
+        self.events.append((text, code))
         if self.live:
             self.draw()
         else:
-            print(f"  -- {self.events[-1]}", flush=True)
+            print(f"  -- {self.paint(text, code)}", flush=True)
 
     def round(self, report: dict[str, Any], megabytes_per_second: float, roster: str) -> None:
         row = (
@@ -109,18 +109,18 @@ class Table:
             print(row, flush=True)
 
     def draw(self) -> None:
-        lines = [self.paint(self.HEADER, "1"), *self.rows, "", *self.events[-8:]]
-        width = shutil.get_terminal_size().columns
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps would be two to go up
+        lines = [(self.HEADER, "1"), *((row, "0") for row in self.rows), ("", "0"), *self.events[-8:]]
         up = f"\033[{self.drawn}A" if self.drawn else ""
-        body = "".join(f"\033[2K{line if len(line) <= width or self.colour else line[:width]}\n" for line in lines)
-        sys.stdout.write(up + body + "\033[J")
+        body = "".join(f"\033[2K{self.paint(text[:width], code)}\n" for text, code in lines)
+        sys.stdout.write(f"{up}{body}\033[J")
         sys.stdout.flush()
         self.drawn = len(lines)
 
 
 class Demo:
-    def __init__(self, folder: Path, address: str, table: Table) -> None:
-        self.folder, self.address, self.table = folder, address, table
+    def __init__(self, folder: Path, address: str, table: Table, victim: str) -> None:
+        self.folder, self.address, self.table, self.victim = folder, address, table, victim
         self.peers: dict[str, Peer] = {}
         self.selector = selectors.DefaultSelector()
         self.members: list[str] = []
@@ -185,7 +185,7 @@ class Demo:
                     "32",
                 )
         elif kind == "halfway":
-            if peer.name == VICTIM and event["round"] == KILL_IN_ROUND and peer.state == "member":
+            if peer.name == self.victim and event["round"] == KILL_IN_ROUND and peer.state == "member":
                 peer.process.kill()
                 peer.state = "killed"
                 self.table.event(f"x {peer.name} got SIGKILL in the middle of round {event['round']}", "31")
@@ -203,7 +203,8 @@ class Demo:
         if left:
             again = f", run again in {report['reduce_seconds'] * 1e3:.0f} ms" if report["attempts"] > 1 else ""
             self.table.event(
-                f"- {', '.join(left)} left the group; round {report['round']} kept by {report['participants']} peers{again}",
+                f"- {', '.join(left)} left the group; round {report['round']} kept by {report['participants']} peers"
+                f"{again}",
                 "33",
             )
         self.members = report["members"]
@@ -227,20 +228,22 @@ class Demo:
 
     def check(self) -> None:
         """Raises Failure unless everything happened that this demonstration is about."""
-        victim, newcomer = self.peers[VICTIM], self.peers.get(NEWCOMER)
+        victim, newcomer = self.peers[self.victim], self.peers.get(NEWCOMER)
         if victim.state != "killed":
-            raise Failure(f"{VICTIM} was never killed")
+            raise Failure(f"{self.victim} was never killed")
         finishers = [peer for peer in self.peers.values() if peer.done is not None]
         if newcomer is None or newcomer not in finishers or len(finishers) != PEERS:
             raise Failure(f"at the end there are {[peer.name for peer in finishers]}")
-        if not any(report["participants"] == PEERS - 1 for report in self.peers["peer-0"].rounds):
-            raise Failure(f"no round ran without {VICTIM}")
-        if self.peers["peer-0"].rounds[-1]["peers_lost"] != 1 or VICTIM in self.members:
-            raise Failure(f"the group did not notice the loss of {VICTIM}")
+        veteran = finishers[0]
+        if not any(report["participants"] == PEERS - 1 for report in veteran.rounds):
+            raise Failure(f"no round ran without {self.victim}")
+        if veteran.rounds[-1]["peers_lost"] != 1 or self.victim in self.members:
+            raise Failure(f"the group did not notice the loss of {self.victim}")
         if newcomer.rounds[-1]["participants"] != PEERS or newcomer.rounds[0]["round"] <= KILL_IN_ROUND:
             raise Failure(f"{NEWCOMER} did not compute with the others")
+        rounds = self.last_round + 1
         accuracies = {peer.done["accuracy"] for peer in finishers if peer.done}
-        print(f"\ntest accuracy {min(accuracies):.2%} after {self.last_round + 1} rounds (at least {ACCURACY_MIN:.0%} wanted)")
+        print(f"\ntest accuracy {min(accuracies):.2%} after {rounds} rounds (at least {ACCURACY_MIN:.0%} wanted)")
         for peer in finishers:
             assert peer.done is not None
             print(f"{peer.name}  sha256 of the weights  {peer.done['digest']}")
@@ -252,7 +255,7 @@ class Demo:
 
 def write_data(path: Path) -> str:
     """The images of scikit-learn's load_digits, scaled to 0..1 and split by a fixed seed. A sentence about them."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(SPLIT_SEED).permutation(len(labels))
@@ -267,14 +270,16 @@ def write_data(path: Path) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Trains on four peers, kills one, lets a new one in.")
     parser.add_argument("--plain", action="store_true", help="one line for each round, as when stdout is no terminal")
+    parser.add_argument("--victim", type=int, choices=range(PEERS), default=1, help="which peer is killed (default: 1)")
     arguments = parser.parse_args()
     terminal = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not arguments.plain
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="hawser-digits-") as folder, hawser.Coordinator() as coordinator:
         print(write_data(Path(folder) / "digits.npz"))
-        print(f"coordinator at {coordinator.address}, {PEERS} peers as processes of their own\n", flush=True)
+        print(f"coordinator at {coordinator.address}, {PEERS} peers as processes of their own")
+        print("MB/s: what all peers sent, over the whole round with its local steps\n", flush=True)
         table = Table(terminal, terminal and "NO_COLOR" not in os.environ)
-        demo = Demo(Path(folder), coordinator.address, table)
+        demo = Demo(Path(folder), coordinator.address, table, f"peer-{arguments.victim}")
         try:
             demo.run()
             demo.check()

@@ -5,6 +5,9 @@ All parameters lie in one vector, so that one collective moves them all; the lay
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -71,7 +74,7 @@ class AdamW:
 
 
 def parameter_count() -> int:
-    return sum((inputs + 1) * outputs for inputs, outputs in zip(LAYERS, LAYERS[1:]))
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(LAYERS))
 
 
 def initial_parameters(seed: int) -> Array:
@@ -83,9 +86,10 @@ def initial_parameters(seed: int) -> Array:
     return parameters
 
 
-def _layers_of(vector: Array):  # type: ignore[no-untyped-def]
+def _layers_of(vector: Array) -> Iterator[tuple[Array, Array]]:
+    """Weights and biases of each layer, as views of the vector."""
     start = 0
-    for inputs, outputs in zip(LAYERS, LAYERS[1:]):
+    for inputs, outputs in pairwise(LAYERS):
         weight = vector[start : start + inputs * outputs].reshape(inputs, outputs)
         bias = vector[start + inputs * outputs : start + (inputs + 1) * outputs]
         start += (inputs + 1) * outputs

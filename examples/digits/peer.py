@@ -1,8 +1,8 @@
 """One peer of the digits example: DiLoCo rounds (Douillard et al., arXiv 2311.08105) over a group that changes.
 
-A round is: an admission point; some AdamW steps on this peer's share of the images; the average over all members of how far
-each one moved (the pseudo-gradient); one Nesterov step with it on the weights that all members hold. Losing a member costs a
-retry inside all_reduce. A newcomer gets weights, momentum and round number from the oldest member.
+A round is: an admission point; some AdamW steps on this peer's share of the images; the average over all members of how
+far each one moved (the pseudo-gradient); one Nesterov step with it on the weights that all members hold. Losing a
+member costs a retry inside all_reduce. A newcomer gets weights, momentum and round number from the oldest member.
 
     python peer.py --coordinator HOST:PORT --data digits.npz --name peer-0 --min-size 4
 
@@ -69,8 +69,8 @@ def tell(event: str, **values: Any) -> None:
 def give_state_to_newcomers(comm: hawser.Communicator, shared: Shared) -> None:
     """Every member calls this after an admission point, and a newcomer before its first round.
 
-    That a newcomer is there is decided by a collective and not by looking at the members: a look may see a view that others
-    do not see at the same place, a result is the same for all.
+    That a newcomer is there is decided by a collective and not by looking at the members: a look may see a view that
+    others do not see at the same place, a result is the same for all.
     """
     wanted = comm.all_reduce(np.array([shared.round < 0], np.uint8), "max")[0]
     while wanted:

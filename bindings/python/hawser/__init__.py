@@ -7,8 +7,8 @@
             comm.admit()                       # lets waiting newcomers in; free when nobody waits
             comm.all_reduce(gradient, "avg")   # in place; a peer lost meanwhile costs a retry, not an error
 
-Threads: every call may be made from any thread and releases the GIL. fork(): a child cannot use what its parent made; start
-workers with the multiprocessing method "spawn", or connect after the fork.
+Threads: every call may be made from any thread and releases the GIL. fork(): a child cannot use what its parent made;
+start workers with the multiprocessing method "spawn", or connect after the fork.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def build_info() -> str:
 
 @atexit.register
 def _close_all() -> None:
-    """Ends what is still open while the interpreter is whole, so that no thread of ours comes back into one that is not."""
+    """Ends what is open while the interpreter is whole, so that no thread of ours comes back into one that is not."""
     communicators = list(_communicator.live)
     for communicator in communicators:
         if not communicator.closed:

@@ -1,7 +1,7 @@
 """One peer's end of a group: joining, admission, collectives, leaving.
 
-Calls block without the GIL, so other threads go on, and return within 0.2 s of a Ctrl-C. The buffers of operations that their
-callers gave up (an interrupted wait, a dropped Work) are parked here until the library is done with them.
+Calls block without the GIL, so other threads go on, and return within 0.2 s of a Ctrl-C. The buffers of operations that
+their callers gave up (an interrupted wait, a dropped Work) are parked here until the library is done with them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Literal, TypeVar, overload
+from typing import Literal, TypeVar, overload
 
 from hawser import _hawser
 from hawser._coordinator import Coordinator
@@ -91,8 +91,9 @@ class Metrics:
 class Communicator:
     """A member of a group; made by ``hawser.connect``.
 
-    As a context manager it leaves in order at the end of the block, or aborts when the block ends by an exception, and frees
-    everything in both cases. All methods may be called from any thread; operations that several threads start need tags.
+    As a context manager it leaves in order at the end of the block, or aborts when the block ends by an exception, and
+    frees everything in both cases. All methods may be called from any thread; operations that several threads start
+    need tags.
     """
 
     def __init__(self, comm: _hawser.Comm) -> None:
@@ -139,18 +140,18 @@ class Communicator:
         """An admission point: every member calls it at the same place of its program, as in each training step.
 
         When newcomers wait, the members agree on a common point and the call returns there in the new view; when nobody
-        waits, it returns at once and sends nothing. DeadlineError: the others did not come; call again. Ctrl-C here aborts
-        the communicator.
+        waits, it returns at once and sends nothing. DeadlineError: the others did not come; call again. Ctrl-C here
+        aborts the communicator.
         """
         self._comm.admit(timeout_ms(timeout))
 
     def leave(self, timeout: float | None = None) -> None:
-        """Leaves in order: waits for this peer's open operations, tells the coordinator, closes. The others lose nothing."""
+        """Leaves in order: waits for this peer's operations, tells the coordinator, closes. The others lose nothing."""
         self._comm.leave(timeout_ms(timeout))
         self._over = True
 
     def abort(self) -> None:
-        """Ends the communicator now: every call in it, in any thread, raises ABORTED soon; the others see a lost peer."""
+        """Ends the communicator now: every call in it raises ABORTED soon, in any thread; others see a lost peer."""
         self._over = True
         self._comm.abort()
 
@@ -220,11 +221,13 @@ class Communicator:
     ) -> T | tuple[T, OpInfo] | Work[T]:  # fmt: skip
         """Reduces ``x`` over all members; every member gets the same bits, in ``out``, or in ``x`` itself without one.
 
-        ``x``, ``out``: tensors of one shape and dtype, C-contiguous, in CPU memory: torch, NumPy, buffer protocol, DLPack.
+        ``x``, ``out``: tensors of one shape and dtype, C-contiguous, in CPU memory: torch, NumPy, buffer, DLPack.
         ``op``: "sum", "avg" (divides by those who took part), "prod", "min", "max".
-        ``tag``: matches this operation with the other members' of the same tag; without, with their untagged ones in order.
-        ``timeout``: seconds, None: the communicator's ``op_timeout``. ``policy``: "retry", "strict", None: the communicator's.
-        ``priority``: -8..7, higher goes first. ``min_participants``: raises TOO_FEW, inputs untouched, below this.
+        ``tag``: matches the other members' operations of this tag; without one, their untagged operations in order.
+        ``timeout``: seconds, None: the communicator's ``op_timeout``.
+        ``policy``: "retry", "strict", None: the communicator's.
+        ``priority``: -8..7, higher goes first.
+        ``min_participants``: raises TOO_FEW, inputs untouched, when fewer members would take part.
 
         Returns the array that holds the result; with ``return_info`` also its OpInfo; with ``async_op`` a Work at once.
         After every error the inputs are as they were.
@@ -266,8 +269,8 @@ class Communicator:
     ) -> T | tuple[T, OpInfo] | Work[T]:  # fmt: skip
         """Copies ``x`` of the member with rank ``root`` to all: into ``out``, or into ``x`` itself without one.
 
-        With ``out``, ``x`` is read at the root only and may be None elsewhere. PeerLostError at all survivors, under either
-        policy, when the root is lost: nobody else has its data. Otherwise as ``all_reduce``.
+        With ``out``, ``x`` is read at the root only and may be None elsewhere. PeerLostError at all survivors, under
+        either policy, when the root is lost: nobody else has its data. Otherwise as ``all_reduce``.
         """
         root = u32(root, "root")
         options = _options(tag, timeout, policy, priority, min_participants)
@@ -365,7 +368,9 @@ def _addresses(address: str | Coordinator | Iterable[str] | None) -> str | None:
     try:
         parts = list(address)
     except TypeError:
-        raise ArgumentTypeError(f"address: {address!r} is no address, no list of addresses and no Coordinator") from None
+        raise ArgumentTypeError(
+            f"address: {address!r} is no address, no list of addresses and no Coordinator"
+        ) from None
     return ",".join(text(part, "address") or "" for part in parts)
 
 
@@ -375,7 +380,7 @@ def _port_range(ports: str | tuple[int, int] | None) -> str | None:
     try:
         first, last = ports
     except (TypeError, ValueError):
-        raise ArgumentTypeError(f"port_range: {ports!r} is neither \"FIRST-LAST\" nor (first, last)") from None
+        raise ArgumentTypeError(f'port_range: {ports!r} is neither "FIRST-LAST" nor (first, last)') from None
     return f"{integer(first, 'port_range', 1, 65535)}-{integer(last, 'port_range', 1, 65535)}"
 
 
@@ -398,13 +403,15 @@ def connect(
     """Joins a group and returns its communicator: at once when the group is new and has ``min_size`` peers, else at the
     members' next admission point.
 
-    ``address``: ``"HOST:PORT"``, several of them (the first that answers is used), or a Coordinator of this process; None: the
-    environment variable HAWSER_COORDINATORS. ``group``: peers of equal group compute together. ``name``: shown to others,
-    None: "HOST/PID". ``strands``: TCP connections to each ring neighbour, 0: 4. ``io_threads``: threads that move data, 0: one
-    per 2 cores. ``listen``, ``advertise``, ``port_range``: where other peers connect to. ``join_timeout``: seconds, default of
-    joining, ``admit`` and ``leave``; ``op_timeout``: of operations; ``timeout``: of this call, None: ``join_timeout``.
-    ``policy``: what a lost peer does to an operation: "retry" runs it again among the survivors inside the call, "strict"
-    raises PeerLostError at each of them, inputs as they were.
+    ``address``: ``"HOST:PORT"``, several of them (the first that answers is used), or a Coordinator of this process;
+    None: the environment variable HAWSER_COORDINATORS.
+    ``group``: peers of equal group compute together. ``name``: shown to others, None: "HOST/PID".
+    ``strands``: TCP connections to each ring neighbour, 0: 4. ``io_threads``: threads that move data, 0: 1 per 2 cores.
+    ``listen``, ``advertise``, ``port_range``: where other peers connect to, as in hawser.h.
+    ``join_timeout``: seconds, default of joining, ``admit`` and ``leave``. ``op_timeout``: of operations.
+    ``timeout``: of this call, None: ``join_timeout``.
+    ``policy``: what a lost peer does to an operation: "retry" runs it again among the survivors inside the call,
+    "strict" raises PeerLostError at each of them, inputs as they were.
 
     Raises DeadlineError (the text says what is missing), CoordinatorError, ArgumentValueError, ResourceError.
     """

@@ -15,8 +15,8 @@ class Coordinator:
     """A coordinator that accepts peers from now on; a context manager that stops it.
 
     ``listen``: ``"HOST:PORT"``, ``"[V6]:PORT"`` or ``":PORT"``; port 0 lets the system choose, ``address`` tells.
-    ``heartbeat_ms``: interval of the heartbeats between coordinator and peers, None: 1000. ``peer_timeout_ms``: silence after
-    which a peer is lost, None: 6 heartbeats. ``peers_max``: members and waiting peers together, None: 1024.
+    ``heartbeat_ms``: interval of the heartbeats between coordinator and peers, None: 1000. ``peer_timeout_ms``: silence
+    after which a peer is lost, None: 6 heartbeats. ``peers_max``: members and waiting peers together, None: 1024.
 
     Raises ArgumentValueError (the address does not parse or resolve), ResourceError (it is taken).
     """
@@ -47,7 +47,9 @@ class Coordinator:
         self._coordinator.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until it has ended, after ``stop`` or by a failure of its own; False when ``timeout`` seconds were over first."""
+        """Waits until it has ended, after ``stop`` or by a failure of its own; False when ``timeout`` seconds were over
+        first.
+        """
         return self._coordinator.wait(wait_ms(timeout))
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """The exceptions of Hawser.
 
-One class for each category of the library's status list, so that an ``except`` clause says what the program will do about it.
-The table of statuses comes from the C header through the extension; nothing of it is written down twice.
+One class for each category of the library's status list, so that an ``except`` clause says what the program will do
+about it. The table of statuses comes from the C header through the extension; nothing of it is written down twice.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from hawser import _hawser
 class Error(Exception):
     """Any failure that Hawser reports.
 
-    ``name`` and ``code`` are the status of the C API, such as ``"PEER_LOST"`` and 40. The text says who, where, and what to
-    change.
+    ``name`` and ``code`` are the status of the C API, such as ``"PEER_LOST"`` and 40. The text says who, where, and
+    what to change.
     """
 
     code: int = 0
@@ -38,7 +38,9 @@ class ArgumentTypeError(UsageError, TypeError):
 
 
 class ArgumentValueError(UsageError, ValueError):
-    """An argument is of the right type but cannot be used as it is: not contiguous, read-only, elsewhere, out of range."""
+    """An argument is of the right type but cannot be used as it is: not contiguous, read-only, elsewhere, out of
+    range.
+    """
 
 
 class RetryError(Error):

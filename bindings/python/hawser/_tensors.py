@@ -1,8 +1,8 @@
 """What may be given to a collective, and how its memory is found.
 
-Accepted are torch tensors on the CPU, NumPy arrays (bfloat16 of ml_dtypes included), and whatever has the buffer protocol or
-DLPack. Memory is lent, never copied, so what cannot be used as it lies is an error that names the reason. No framework is
-imported here: an object can only be a torch tensor when its program has imported torch.
+Accepted are torch tensors on the CPU, NumPy arrays (bfloat16 of ml_dtypes included), and whatever has the buffer
+protocol or DLPack. Memory is lent, never copied, so what cannot be used as it lies is an error that names the reason.
+No framework is imported here: an object can only be a torch tensor when its program has imported torch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _torch_dtypes: dict[Any, int] = {}
 
 
 def buffer_of(x: Any, what: str, *, write: bool) -> Buffer:
-    """The memory of ``x``; raises when a collective could not use it in place. ``what`` names the argument in errors."""
+    """The memory of ``x``; raises when a collective could not use it in place. ``what`` names the argument in
+    errors.
+    """
     torch: Any = sys.modules.get("torch")
     if hasattr(torch, "Tensor") and isinstance(x, torch.Tensor):
         buffer, described = _torch_buffer(x, what, torch, write), str(x.dtype)
@@ -67,10 +69,13 @@ def _torch_buffer(x: Any, what: str, torch: Any, write: bool) -> Buffer:
         raise ArgumentValueError(f"{what}: on device {x.device}; this build works on CPU memory, pass x.cpu()")
     if x.requires_grad:
         raise ArgumentValueError(
-            f"{what}: requires grad, and no gradient flows through a collective; pass x.detach() or x.data, which share its memory"
+            f"{what}: requires grad, and no gradient flows through a collective; pass x.detach() or x.data, which share"
+            " its memory"
         )
     if x.is_neg() or x.is_conj():
-        raise ArgumentValueError(f"{what}: a lazily negated or conjugated view; pass x.resolve_neg() or x.resolve_conj()")
+        raise ArgumentValueError(
+            f"{what}: a lazily negated or conjugated view; pass x.resolve_neg() or x.resolve_conj()"
+        )
     dtype = _torch_dtypes.get(x.dtype, -1)
     if dtype >= 0 and write and not x.is_inference():
         # Autograd then knows that values it may have saved are changed behind its back.
@@ -88,9 +93,7 @@ def _exported_buffer(x: Any, what: str) -> Buffer:
         try:
             return Buffer.from_exporter(x)
         except (BufferError, ValueError):  # datetimes and foreign types have no format
-            raise ArgumentTypeError(
-                f"{what}: elements of {x.dtype} cannot be reduced; use {_SUPPORTED}"
-            ) from None
+            raise ArgumentTypeError(f"{what}: elements of {x.dtype} cannot be reduced; use {_SUPPORTED}") from None
     device = getattr(x, "__dlpack_device__", None)
     if device is not None:
         kind, index = device()
@@ -107,7 +110,7 @@ def _exported_buffer(x: Any, what: str) -> Buffer:
         pass
     if not hasattr(x, "__dlpack__"):
         raise ArgumentTypeError(
-            f"{what}: {type(x).__name__} is no tensor: no NumPy array, no torch tensor, without buffer protocol and DLPack"
+            f"{what}: {type(x).__name__} is no tensor: neither NumPy nor torch, neither buffer protocol nor DLPack"
         )
     try:
         capsule = x.__dlpack__(max_version=(1, 0))

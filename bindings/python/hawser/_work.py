@@ -1,8 +1,8 @@
 """A collective in flight.
 
 The operation belongs to the library's threads; a Work only asks about it. The buffers stay lent, and alive, until the
-operation ended: a Work that is dropped before is cancelled, and its communicator keeps the buffers until the library is done
-with them. For asyncio the wait moves to a small pool of threads, so the event loop goes on.
+operation ended: a Work that is dropped before is cancelled, and its communicator keeps the buffers until the library is
+done with them. For asyncio the wait moves to a small pool of threads, so the event loop goes on.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Work(Generic[T]):
     def wait(self, timeout: float | None = None) -> T:
         """Waits for the end and returns the result, or raises what the operation ended with.
 
-        ``timeout``: seconds of this wait; None: as long as the operation's own deadline lasts. PendingError (a TimeoutError)
-        when it is over first: the operation goes on. An exception of a signal handler, such as KeyboardInterrupt, cancels the
-        operation.
+        ``timeout``: seconds of this wait; None: as long as the operation's own deadline lasts. PendingError (a
+        TimeoutError) when it is over first: the operation goes on. An exception of a signal handler, such as
+        KeyboardInterrupt, cancels the operation.
         """
         if not self._op.wait(wait_ms(timeout)):
             raise PendingError("the operation has not ended yet; wait again, or cancel it")
@@ -74,7 +74,9 @@ class Work(Generic[T]):
         return self._op.ended()
 
     def cancel(self) -> None:
-        """Asks that the operation end, with CANCELLED at every member unless its result is there already. Does not wait."""
+        """Asks that the operation end, with CANCELLED at every member unless its result is there already. Does not
+        wait.
+        """
         self._op.cancel()
 
     @property
@@ -113,7 +115,9 @@ class Work(Generic[T]):
             comm._park(op)
         except Error:  # of the parent of this process
             return
-        warnings.warn("a Work was dropped before its operation ended: cancelled", ResourceWarning, source=self, stacklevel=2)
+        warnings.warn(
+            "a Work was dropped before its operation ended: cancelled", ResourceWarning, source=self, stacklevel=2
+        )
 
     def __repr__(self) -> str:
         return f"<hawser.Work {'ended' if self.test() else 'running'}>"
@@ -156,7 +160,8 @@ class _Waiting:
 class _Waiters:
     """Threads that wait for operations on behalf of event loops: one for each await in progress, reused.
 
-    Daemons, so that a program's end does not wait for them; the exit handler of the package ends their operations first.
+    Daemons, so that a program's end does not wait for them; the exit handler of the package ends their operations
+    first.
     """
 
     def __init__(self) -> None:

@@ -19,7 +19,9 @@ OPS = ["sum", "avg", "prod", "min", "max"]
 
 
 def values_of(rank: int, dtype: str, count: int) -> np.ndarray:
-    """Small whole numbers, so that every dtype holds every sum and product of three exactly; negative where possible."""
+    """Small whole numbers, so that every dtype holds every sum and product of three exactly; negative where
+    possible.
+    """
     values = np.arange(count) % 5 + rank + 1
     if np.dtype(dtype).kind != "u":
         values = values * (-1) ** (np.arange(count) + rank)

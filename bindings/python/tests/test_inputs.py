@@ -45,7 +45,7 @@ BAD_DTYPES = [
     np.zeros(3, ">f4"), np.zeros(3, [("a", "f4")]), np.zeros(3, np.longdouble), memoryview(bytearray(2)).cast("?"),
 ]  # fmt: skip
 BAD_LAYOUTS = [
-    np.zeros((3, 4)).T, np.zeros(10)[::2], np.zeros((4, 4))[:, 1], np.zeros(4)[::-1], np.asfortranarray(np.zeros((2, 3))),
+    np.zeros((3, 4)).T, np.zeros(10)[::2], np.zeros((4, 4))[:, 1], np.zeros(4)[::-1], np.zeros((2, 3), order="F"),
 ]  # fmt: skip
 
 
@@ -267,7 +267,15 @@ def test_calls_after_abort_and_close(coordinator):
     comm.close()
     comm.close()
     assert comm.closed
-    for call in (comm.admit, comm.barrier, comm.leave, comm.abort, comm.metrics, lambda: comm.view, lambda: comm.members):
+    for call in (
+        comm.admit,
+        comm.barrier,
+        comm.leave,
+        comm.abort,
+        comm.metrics,
+        lambda: comm.view,
+        lambda: comm.members,
+    ):
         with pytest.raises(hawser.UsageError) as caught:
             call()
         assert caught.value.name == "INVALID_HANDLE"

@@ -167,7 +167,12 @@ def test_interpreter_ends_with_everything_open(coordinator):
 
 
 def test_torch_is_imported_by_nobody_but_its_users():
-    code = "import sys, hawser, array; c = hawser.Coordinator(); m = hawser.connect(c); m.all_reduce(array.array('f', [1])); m.leave(); m.close(); assert not {'torch', 'numpy'} & set(sys.modules), sys.modules"
+    code = """
+import sys, array, hawser
+with hawser.Coordinator() as coordinator, hawser.connect(coordinator) as comm:
+    comm.all_reduce(array.array("f", [1]))
+assert not {"torch", "numpy"} & set(sys.modules), sys.modules
+"""
     assert subprocess.run([sys.executable, "-c", code], timeout=PATIENCE).returncode == 0
 
 
@@ -228,4 +233,3 @@ def test_ctrl_c_ends_a_wait(coordinator, case):
     finally:
         child.kill()
         child.wait()
-

@@ -15,7 +15,7 @@ from hawser import _hawser
 
 CACHE = Path(tempfile.gettempdir()) / f"hawser-mypy-{os.getuid()}"
 
-PROGRAM = '''
+PROGRAM = """
 from __future__ import annotations
 import array
 import hawser
@@ -33,15 +33,15 @@ async def use(comm: hawser.Communicator, x: array.array[float]) -> None:
 
 with hawser.Coordinator(heartbeat_ms=100) as coordinator, hawser.connect(coordinator, policy="strict") as comm:
     assert comm.rank < comm.size
-'''
+"""
 
-MISTAKES = '''
+MISTAKES = """
 import hawser
 comm = hawser.connect("a:1", policy="sometimes")
 comm.all_reduce(bytearray(3), "median")
 rank: str = comm.rank
 work: hawser.Work[int] = comm.all_reduce(bytearray(3))
-'''
+"""
 
 
 def mypy(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -183,7 +183,9 @@ def test_works_outlive_their_communicator(coordinator):
 def test_await(run_peers):
     def peer(comm):
         async def main():
-            works = [comm.all_reduce(np.full(1000, tag + comm.rank), "sum", tag=tag, async_op=True) for tag in range(1, 41)]
+            works = [
+                comm.all_reduce(np.full(1000, tag + comm.rank), "sum", tag=tag, async_op=True) for tag in range(1, 41)
+            ]
             return [int(result[0]) for result in await asyncio.gather(*works)]
 
         return asyncio.run(main())
