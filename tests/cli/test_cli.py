@@ -338,9 +338,15 @@ class BenchFailure(unittest.TestCase):
 
     def test_nothing_answers(self):
         with silent_port() as address:
-            result = run("bench", "all-reduce", "--coordinator", address, "--min-size", 1)
-        self.assertEqual(result.returncode, NO_COORDINATOR)
+            result = run("bench", "all-reduce", "--coordinator", address, "--min-size", 1, "--join-timeout-ms", 300)
+        self.assertEqual(result.returncode, NO_COORDINATOR, result.stderr)
         self.assertIn(address, result.stderr)
+
+    def test_too_few_ranks(self):
+        with coordinator() as (_, address):
+            result = run("bench", "all-reduce", "--coordinator", address, "--min-size", 2, "--join-timeout-ms", 300)
+        self.assertEqual(result.returncode, NO_COORDINATOR, result.stderr)
+        self.assertIn("TIMEOUT", result.stderr)
 
     def test_a_coordinator_address_that_does_not_parse(self):
         result = run("bench", "all-reduce", "--coordinator", "nonsense", "--min-size", 1)
@@ -371,7 +377,8 @@ class BenchFailure(unittest.TestCase):
 
 class StressCase(unittest.TestCase):
     def summary(self, *arguments, code=OK):
-        result = run("stress", "--json", *arguments)
+        # A deadline well above what an operation needs, and short enough for a run to show those that are never decided.
+        result = run("stress", "--json", "--op-timeout-ms", 4000, *arguments)
         self.assertEqual(result.returncode, code, result.stderr)
         summary = json.loads(result.stdout)
         self.assertLessEqual(STRESS_KEYS, set(summary))

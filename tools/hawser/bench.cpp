@@ -93,6 +93,11 @@ void add_bench_command(CLI::App& app, Action& action) {
   command->add_option("--timeout-ms", options.timeout_ms, "Deadline of one operation; 0: the library's choice")
       ->type_name("MS")
       ->capture_default_str();
+  command
+      ->add_option("--join-timeout-ms", options.join_timeout_ms,
+                   "How long to wait for the other ranks; 0: the library's choice")
+      ->type_name("MS")
+      ->capture_default_str();
   command->add_option("--transport", options.transport, "auto or tcp (shm: unsupported yet)")
       ->check(CLI::IsMember({"auto", "tcp", "shm"}))
       ->capture_default_str();

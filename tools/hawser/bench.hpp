@@ -29,6 +29,7 @@ struct BenchOptions {
   std::uint32_t iters = 20;
   std::uint32_t warmup = 5;
   std::uint32_t timeout_ms = 0;
+  std::uint32_t join_timeout_ms = 0;
   std::string transport = "auto";
   std::string compression = "none";
   bool in_place = false;

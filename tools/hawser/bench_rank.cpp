@@ -104,6 +104,7 @@ class Rank {
     config.strands = options_.strands;
     config.io_threads = options_.io_threads;
     config.op_timeout_ms = options_.timeout_ms;
+    config.join_timeout_ms = options_.join_timeout_ms;
     // A time measured around the loss of a rank means nothing, so a loss ends the run.
     config.policy = HAWSER_POLICY_STRICT;
     hawser_comm_t* raw = nullptr;

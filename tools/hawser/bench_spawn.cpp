@@ -42,6 +42,7 @@ std::vector<std::string> rank_arguments(const BenchOptions& options, const std::
   add("--iters", options.iters);
   add("--warmup", options.warmup);
   add("--timeout-ms", options.timeout_ms);
+  add("--join-timeout-ms", options.join_timeout_ms);
   add("--transport", options.transport);
   add("--compression", options.compression);
   add("--corrupt", options.corrupt);

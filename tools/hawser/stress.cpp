@@ -43,7 +43,9 @@ void add_stress_command(CLI::App& app, Action& action) {
       ->type_name("MS")
       ->check(CLI::Range(1, 3600000))
       ->capture_default_str();
-  command->add_option("--hang-bound-ms", options.hang_bound_ms, "A call that outlasts its deadline by this much hangs")
+  command
+      ->add_option("--hang-bound-ms", options.hang_bound_ms,
+                   "Calls that outlast their deadline by this much hang, as do runs without results for so long")
       ->type_name("MS")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

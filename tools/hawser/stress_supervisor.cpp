@@ -338,6 +338,7 @@ class Supervisor {
 
   // ------------------------------------------------------------ recoveries
   void on_committed(PeerProcess& peer, const Report& report) {
+    last_commit_ns_ = std::max(last_commit_ns_, report.time_ns);
     if (!peer.is_stopped) peer.is_excused = false;
     for (Kill& kill : pending_kills_) {
       const auto members = report.members();
@@ -416,6 +417,28 @@ class Supervisor {
       }
       kill_now(*peer);
     }
+    watch_progress(now);
+  }
+
+  // Calls that each keep their deadline and yet get nothing done, as members do that wait for one another in different
+  // calls.
+  void watch_progress(std::uint64_t now) {
+    if (!have_all_joined_ || healthy().empty()) {
+      last_commit_ns_ = now;
+      return;
+    }
+    const std::uint64_t limit_ms = std::uint64_t{3} * options_.peer_timeout_ms + options_.hang_bound_ms;
+    if (now < last_commit_ns_ || now - last_commit_ns_ <= limit_ms * ns_per_ms) return;
+    last_commit_ns_ = now;
+    std::string places;
+    for (const auto& peer : peers_) {
+      places += fmt::format("{}peer {} (pid {}) {}", places.empty() ? "" : "; ", peer->number, peer->child.pid(),
+                            where(*peer));
+    }
+    complain("hang", counters_.hangs, fmt::format("nothing has been committed for {} ms: {}", limit_ms, places));
+    if (!options_.keep_hung) return;
+    is_frozen_ = true;
+    note("everything stays as it is for a debugger; Ctrl-C ends the run");
   }
 
   void kill_now(PeerProcess& peer) {
@@ -692,6 +715,7 @@ class Supervisor {
   std::uint64_t started_ns_ = 0;
   std::uint64_t end_ns_ = never;
   std::uint64_t progress_ns_ = 0;
+  std::uint64_t last_commit_ns_ = 0;
   bool have_all_joined_ = false;
   bool is_ending_ = false;  // everybody was asked to leave
   bool is_broken_ = false;  // the run cannot go on; the children are killed by their owners
