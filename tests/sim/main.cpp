@@ -106,19 +106,43 @@ std::optional<Arguments> parse(int argc, char** argv) {
   return out;
 }
 
+// The planted mistakes, by number.
+constexpr const char* mistakes[] = {
+    "Done is said after the answer to a Seal",
+    "an operation that was ended before its call came is forgotten",
+    "whenever a participant is missing, the operation does not commit",
+    "the answer to a Seal leaves out what is committed already",
+    "a result that was complete while sealed is forgotten at the Install",
+    "a Done of an old epoch counts",
+    "an Install makes everything stable, also what was committed after the answer to its Seal",
+    "a vote counts even when everybody is Done",
+    "newcomers take part in operations that began before them",
+    "a loss before a call came is forgotten under the strict policy",
+    "a vote that came after the answer to a Seal is not repeated",
+    "a Done that comes before the call is forgotten",
+    "digests are not compared",
+    "members are not released when nobody waits any more after a view change",
+    "who leaves counts as lost",
+    "a member ends a broadcast whose root was lost by itself",
+    "a view change does not wait for all answers",
+    "newcomers are admitted before all members stand at the point",
+};
+static_assert(std::size(mistakes) == hawser::protocol::mutant_count);
+
 int run_mutant(const Arguments& arguments) {
 #ifdef HAWSER_MUTANTS
   hawser::protocol::planted_mutant = arguments.mutant;
+  const char* mistake = mistakes[arguments.mutant - 1];
   Counters counters;
   for (std::uint64_t seed = arguments.from; seed <= arguments.to; ++seed) {
     const Outcome outcome = run_history(seed, false, counters);
     if (outcome.broken.empty()) continue;
-    fmt::print("mutant {} is caught by seed {}: {}\n", arguments.mutant, seed, outcome.broken);
+    fmt::print("{}: {}\n  caught by seed {}: {}\n", arguments.mutant, mistake, seed, outcome.broken);
     return 0;
   }
-  fmt::print("mutant {} is NOT caught by {} histories\n", arguments.mutant, arguments.to - arguments.from + 1);
+  fmt::print("{}: {}\n  NOT caught by {} histories\n", arguments.mutant, mistake, arguments.to - arguments.from + 1);
 #else
-  fmt::print("this program has no mutants: {} was compiled without HAWSER_MUTANTS\n", arguments.program);
+  fmt::print("{} was compiled without mistakes to plant\n", arguments.program);
 #endif
   return 1;
 }

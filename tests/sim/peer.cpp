@@ -141,7 +141,6 @@ void Peer::perform_one(Member::Action& action) {
                  [&](protocol::SayDone& a) {
                    Op& op = ops_.at(a.key);
                    if (!op.finished || op.epoch != a.epoch) violation("{} says Done for what it does not hold", name_);
-                   if (sealed_ && installing_ == nullptr) violation("{} says Done while sealed", name_);
                    op.said_done = true;
                    world_.trace.line(now, "{} says Done {} in epoch {}", name_, text_of(a.key), a.epoch);
                    for (const PeerId& to : a.to) {
@@ -262,7 +261,7 @@ void Peer::dispatch(PeerIndex from, const Frame& frame) {
   const wire::View& view = machine_.view();
   if (frame.epoch < view.epoch) {
     world_.counters.count(Sometimes::frame_stale);
-    return;
+    if (!world_.settings.stale_frames) return;
   }
   if (frame.epoch > view.epoch || frame.key.generation > view.generation) {
     world_.counters.count(Sometimes::frame_parked);
@@ -334,9 +333,13 @@ void Peer::finish(const wire::OpKey& key, std::uint64_t epoch) {
   if (state_ == State::gone || it == ops_.end() || it->second.epoch != epoch || it->second.finished) return;
   Op& op = it->second;
   op.finished = true;
+  op.finished_at = world_.scheduler.now();
   op.contributions = 0;
   for (const PeerId& id : op.participants) op.contributions |= world_.peer(id).bit();
-  op.digest = {op.contributions, op.params.count};
+  // Whose data it is: that of all in a sum, of the root in a broadcast, nobody's in a barrier.
+  op.digest = {0, op.params.count};
+  if (op.params.kind == wire::OpKind::all_reduce) op.digest.high = op.contributions;
+  if (op.params.kind == wire::OpKind::broadcast) op.digest.high = world_.peer(op.params.root).bit();
   if (op.spec.diverges && op.spec.diverger == slot_) {
     op.digest.low ^= 1;
     world_.checker.diverged(op_id(key));
@@ -356,6 +359,7 @@ void Peer::op_ended(const wire::OpKey& key, Code code, const std::string& text) 
   world_.trace.line(world_.scheduler.now(), "{} ends {}: {} {}", name_, text_of(key), code_name(code), text);
   if (code == Code::OK) {
     if (!op.finished) violation("{}: {} is committed but not held", name_, text_of(key));
+    committed_at_[key] = world_.scheduler.now();
     if (op.participants.size() > 1) {
       if (installing_ != nullptr) {
         world_.counters.count(Sometimes::commit_by_install);
@@ -385,6 +389,11 @@ void Peer::op_ended(const wire::OpKey& key, Code code, const std::string& text) 
 void Peer::joined() {
   lineage_ = world_.lineage(run_, group_, installing_->view.number);
   position_ = lineage_->program->after_point(points_);
+  if (points_ > 0 && (random_.chance(0.5) || !lineage_->program->calls_before_admission(position_))) {
+    // The loop of the program begins with the call at which this peer was let in.
+    --position_;
+    --points_;
+  }
   state_ = State::running;
   world_.trace.line(world_.scheduler.now(), "{} starts at position {}", name_, position_);
   wake();
@@ -545,6 +554,7 @@ void Peer::deadline(const wire::OpKey& key, bool voted) {
   if (state_ == State::gone || !ops_.contains(key)) return;
   Member::Actions actions;
   if (!voted) {
+    if (ops_.at(key).spec.deadline > 4 * world_.settings.timeout()) expect_undecided(key);
     world_.checker.voted_timeout(op_id(key));
     if (sealed_) world_.counters.count(Sometimes::vote_while_sealed);
     if (!machine_.vote(key, wire::FaultReason::timeout, "the deadline has passed", actions)) {
@@ -563,6 +573,30 @@ void Peer::deadline(const wire::OpKey& key, bool voted) {
   }
   if (state_ == State::gone || !ops_.contains(key)) return;
   world_.scheduler.after(2 * world_.settings.timeout(), actor_, [this, key] { deadline(key, true); });
+}
+
+bool Peer::has_held(const wire::OpKey& key, std::uint64_t epoch, Micros since) const {
+  if (state_ == State::gone || sealed_ || machine_.view().epoch != epoch) return false;
+  auto number = next_.find({key.generation, key.tag});
+  if (number == next_.end() || number->second <= key.sequence) return false;
+  auto it = ops_.find(key);
+  if (it != ops_.end()) return it->second.finished && it->second.finished_at < since;
+  auto committed = committed_at_.find(key);
+  return committed != committed_at_.end() && committed->second < since;
+}
+
+// At a deadline: when everybody has held the result for long and nothing stood between them, somebody forgot to say so.
+void Peer::expect_undecided(const wire::OpKey& key) const {
+  const Op& op = ops_.at(key);
+  if (!world_.coordinator_alive() || world_.coordinators.size() > 1) return;  // it may be needed to decide
+  const Micros since = world_.scheduler.now() - 2 * world_.settings.timeout();
+  for (const PeerId& id : op.participants) {
+    const Peer& other = world_.peer(id);
+    if (!world_.scheduler.alive(other.actor()) || world_.scheduler.paused(other.actor()) || other.was_stopped()) return;
+    if (!other.has_held(key, op.epoch, since)) return;
+    if (id != id_ && !world_.network.data_flows(index_, other.index())) return;
+  }
+  violation("{}: all have held {} for long, but it is not committed", name_, text_of(key));
 }
 
 void Peer::leave() {

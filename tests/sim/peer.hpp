@@ -83,6 +83,7 @@ class Peer {
     std::vector<PeerId> participants;
     std::set<PeerId> arrived;
     bool finished = false;
+    Micros finished_at = 0;
     std::uint64_t contributions = 0;
     wire::Digest128 digest;
     bool said_done = false;
@@ -100,6 +101,8 @@ class Peer {
   void begin_attempt(const wire::OpKey& key, Op& op);
   void finish(const wire::OpKey& key, std::uint64_t epoch);
   void deadline(const wire::OpKey& key, bool voted);
+  [[nodiscard]] bool has_held(const wire::OpKey& key, std::uint64_t epoch, Micros since) const;
+  void expect_undecided(const wire::OpKey& key) const;
   void op_ended(const wire::OpKey& key, Code code, const std::string& text);
   void wake();
   void ended(Code code, const std::string& text);
@@ -129,6 +132,7 @@ class Peer {
   // Of the runtime.
   std::deque<std::pair<PeerIndex, Frame>> parked_;
   std::map<wire::OpKey, Op> ops_;
+  std::map<wire::OpKey, Micros> committed_at_;
   const wire::Install* installing_ = nullptr;
   bool sealed_ = false;
   bool admission_asked_ = false;

@@ -49,8 +49,8 @@ Settings draw_settings(std::uint64_t seed) {
   if (!random.chance(0.05)) {  // else nothing goes wrong, and nothing may
     fault(Fault::crash, 0.3, 3);
     fault(Fault::vanish, 0.15, 2);
-    fault(Fault::crash_at_message, 0.35, 4);
-    fault(Fault::crash_in_actions, 0.3, 3);
+    fault(Fault::crash_at_message, 0.5, 6);
+    fault(Fault::crash_in_actions, 0.4, 4);
     fault(Fault::abort, 0.15, 2);
     fault(Fault::leave, 0.4, 3);
     fault(Fault::join, 0.6, 4);
@@ -64,7 +64,7 @@ Settings draw_settings(std::uint64_t seed) {
     fault(Fault::coordinator_pause, 0.1, 1);
     fault(Fault::coordinator_crash, 0.06, 1);
     s.short_deadline = sometimes(0.3, 0.02, 0.3);
-    s.cancel = sometimes(0.25, 0.02, 0.2);
+    s.cancel = sometimes(0.4, 0.02, 0.3);
     s.deviate = sometimes(0.25, 0.02, 0.2);
     s.diverge = sometimes(0.15, 0.02, 0.2);
   }
@@ -79,6 +79,7 @@ Settings draw_settings(std::uint64_t seed) {
   s.min_participants = sometimes(0.2, 0.1, 0.6);
   s.begin_to_all = random.chance(0.5);
   s.shuffle = random.chance(0.4);
+  s.stale_frames = random.chance(0.5);
   return s;
 }
 

@@ -63,10 +63,11 @@ struct Settings {
   double min_participants = 0;
   double short_deadline = 0;
   double cancel = 0;
-  double deviate = 0;        // one member calls something else
-  double diverge = 0;        // one member gets other bits
-  bool begin_to_all = true;  // or to neighbours of the ring only
-  bool shuffle = false;      // operations of different tags start in another order at each member
+  double deviate = 0;         // one member calls something else
+  double diverge = 0;         // one member gets other bits
+  bool begin_to_all = true;   // or to neighbours of the ring only
+  bool stale_frames = false;  // the machine itself gets frames of old epochs, too
+  bool shuffle = false;       // operations of different tags start in another order at each member
 
   [[nodiscard]] std::uint32_t faults_of(Fault fault) const { return faults[static_cast<std::size_t>(fault)]; }
   [[nodiscard]] Micros timeout() const { return static_cast<Micros>(peer_timeout_ms) * 1000; }

@@ -16,6 +16,14 @@ std::size_t Program::after_point(std::uint64_t point) {
   return points_[point - 1];
 }
 
+bool Program::calls_before_admission(std::size_t position) {
+  for (;; ++position) {
+    const Step& step = at(position);
+    if (step.kind == Step::Kind::admit) return false;
+    if (step.kind == Step::Kind::call && step.call.deviation != Deviation::skip) return true;
+  }
+}
+
 std::size_t Program::round_end(std::size_t position) {
   while (rounds_.empty() || rounds_.back() <= position) add_round();
   return *std::upper_bound(rounds_.begin(), rounds_.end(), position);

@@ -44,6 +44,8 @@ class Program {
   const Step& at(std::size_t position);
   // The first position after admission point number `point` (counted from 1; 0: the beginning).
   std::size_t after_point(std::uint64_t point);
+  // Whether every member makes a call between `position` and the next admission point.
+  bool calls_before_admission(std::size_t position);
   // The first position from `position` on that is not in the round of `position`.
   std::size_t round_end(std::size_t position);
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "protocol/mutants.hpp"
 #include "protocol/round/outcomes.hpp"
 
 namespace hawser::protocol {
@@ -157,10 +158,10 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
 }
 
 void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, const Env& env, Actions& actions) {
+  if (std::holds_alternative<wire::Heartbeat>(message)) return;
   Group& group = groups_[peer.group];
   const std::uint32_t group_id = peer.group;
   const bool member = peer.phase == Phase::member;
-  if (std::holds_alternative<wire::Heartbeat>(message)) return;
   if (const auto* join = std::get_if<wire::Join>(&message); join != nullptr && peer.phase == Phase::greeted) {
     on_join(peer, *join, env, actions);
   } else if (const auto* connected = std::get_if<wire::Connected>(&message); connected != nullptr) {
@@ -222,9 +223,14 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, Actions& actions)
   } else {
     const bool met = peer.phase == Phase::waiting;
     peers_.erase(id);
+    bool empty = true;
     for (const auto& [other_id, other] : peers_) {
-      if (met && other.group == group_id) send(other_id, wire::Forget{id}, actions);
+      if (other.group != group_id) continue;
+      empty = false;
+      if (met) send(other_id, wire::Forget{id}, actions);
     }
+    // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
+    if (empty && group.view.number == 0 && !group.pending) groups_.erase(group_id);
   }
   advance(group_id, actions);
 }
@@ -308,6 +314,9 @@ void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, A
       continue;
     }
     auto reply = group.change.replies.find(id);
+    if (reply == group.change.replies.end() && HAWSER_MUTANT(17)) {
+      reply = group.change.replies.emplace(id, wire::SealReply{}).first;
+    }
     if (reply == group.change.replies.end()) return;  // all that are not doomed must answer, however long it takes
     if (leaving) {
       install.departures.push_back({id, member.peer.name, true, "left"});
@@ -352,16 +361,16 @@ void Coordinator::install(std::uint32_t group_id, Group& group, Actions& actions
       if (other.group == group_id && other.phase == Phase::waiting) send(id, wire::Forget{gone.id}, actions);
     }
   }
-  // Members stand where they stood; whoever waits to be let in is asked about again.
-  const bool stopped = group.admission.phase != Admission::Phase::idle && install.admit_target == 0;
+  // Members stand where they stood; those who still wait to be let in are asked about again, else members are released.
   group.admission.phase = Admission::Phase::idle;
-  if (stopped && candidates(group_id, group).empty()) release_members(group, actions);
+  if (install.admit_target != 0) group.admission.holding = false;
   actions.push_back(Note{false, fmt::format("group {}: view {} with {} members ({} departed)", group_id,
                                             group.view.number, group.view.members.size(), install.departures.size())});
 }
 
 void Coordinator::release_members(Group& group, Actions& actions) {
   group.admission.phase = Admission::Phase::idle;
+  group.admission.holding = false;
   for (const auto& member : group.view.members) send(member.peer.id, wire::AdmitCancel{group.admission.round}, actions);
 }
 
@@ -416,8 +425,11 @@ void Coordinator::advance_admission(std::uint32_t group_id, Group& group, Action
   Admission& admission = group.admission;
   const std::vector<PeerId> ready = candidates(group_id, group);
   if (admission.phase == Admission::Phase::idle) {
-    if (ready.empty()) return;
-    admission = Admission{Admission::Phase::asking, admission.round + 1, 0, {}, {}};
+    if (ready.empty()) {
+      if (admission.holding && !HAWSER_MUTANT(14)) release_members(group, actions);
+      return;
+    }
+    admission = Admission{Admission::Phase::asking, true, admission.round + 1, 0, {}, {}};
     for (const auto& member : group.view.members) send(member.peer.id, wire::AdmitQuery{admission.round}, actions);
     return;
   }
@@ -431,7 +443,7 @@ void Coordinator::advance_admission(std::uint32_t group_id, Group& group, Action
     }
     return;
   }
-  if (admission.at_point.size() < group.view.members.size()) return;
+  if (admission.at_point.size() < group.view.members.size() && !HAWSER_MUTANT(18)) return;
   wire::Install install;
   install.term = ++group.term;
   install.admit_target = admission.target;

@@ -109,6 +109,7 @@ class Coordinator {
   // Letting newcomers in: idle -> asking (promises) -> stopping (members walk to the target) -> installing.
   struct Admission {
     enum class Phase : std::uint8_t { idle, asking, stopping } phase = Phase::idle;
+    bool holding = false;  // members were asked to promise and have been neither admitted at their point nor released
     std::uint64_t round = 0;
     std::uint64_t target = 0;
     std::map<PeerId, std::uint64_t> promises;

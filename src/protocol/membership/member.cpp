@@ -13,7 +13,10 @@ void Member::step(const Event& event, const Env& env, Actions& actions) {
 }
 
 std::optional<Millis> Member::next_deadline() const {
-  if (!control_up_ || !welcomed_ || phase_ == Phase::ended) return std::nullopt;
+  if (!control_up_ || phase_ == Phase::ended) return std::nullopt;
+  if (!welcomed_) {  // while joining, the call's own deadline holds
+    return phase_ == Phase::member ? std::optional(heard_ + peer_timeout_ms_) : std::nullopt;
+  }
   return std::min<Millis>(next_heartbeat_, heard_ + peer_timeout_ms_);
 }
 
@@ -97,11 +100,11 @@ void Member::on_refuse(const wire::Refuse& refuse, const Env& env, Actions& acti
 }
 
 void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
-  if (!control_up_ || !welcomed_) return;
+  if (!control_up_ || (!welcomed_ && phase_ == Phase::joining)) return;
   // A peer that was itself stopped must not take its own sleep for the coordinator's silence.
   if (last_tick_ && env.now - *last_tick_ > 3 * static_cast<Millis>(heartbeat_ms_)) heard_ = env.now;
   last_tick_ = env.now;
-  if (env.now >= next_heartbeat_) {
+  if (welcomed_ && env.now >= next_heartbeat_) {
     next_heartbeat_ = env.now + heartbeat_ms_;
     actions.push_back(SendControl{wire::Heartbeat{++heartbeat_sequence_}});
   }

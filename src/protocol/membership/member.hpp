@@ -118,8 +118,8 @@ class Member {
     std::optional<std::uint64_t> round;   // newcomers wait: no point is passed without the coordinator
     std::optional<std::uint64_t> target;  // stop at this one
     bool blocked = false;                 // a call stands at point passed + 1
-    // The point was passed without a call: at the join, or by a view that came after the call had given up. The next call, if
-    // no operation comes before it, is for that point and returns at once.
+    // The point was passed without a call: at the join, or by a view that came after the call had given up. The next
+    // call, if no operation comes before it, is for that point and returns at once.
     bool credit = false;
   };
 

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "protocol/mutants.hpp"
 #include "protocol/round/sentences.hpp"
 
 namespace hawser::protocol {
@@ -51,7 +52,7 @@ std::string Ledger::who(PeerId id) const {
 std::vector<PeerId> Ledger::participants(std::uint64_t generation) const {
   std::vector<PeerId> out;
   for (const auto& member : view_.members) {
-    if (member.joined <= generation) out.push_back(member.peer.id);
+    if (member.joined <= generation || HAWSER_MUTANT(9)) out.push_back(member.peer.id);
   }
   return out;
 }
@@ -97,7 +98,7 @@ Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& 
   if (auto it = early_.find(key); it != early_.end()) {
     Early early = std::move(it->second);
     early_.erase(it);
-    op.dones = std::move(early.dones);
+    if (!HAWSER_MUTANT(12)) op.dones = std::move(early.dones);
     for (const auto& [from, theirs] : early.begins) {
       if (!compare(key, params, from, theirs, actions)) break;
     }
@@ -116,7 +117,7 @@ void Ledger::finished(const OpKey& key, std::uint64_t epoch, const wire::Digest1
   if (it == ops_.end() || epoch != view_.epoch) return;
   Op& op = it->second;
   if (op.phase == OpPhase::done || op.fault != FaultReason::none) return;
-  if (sealed_) {
+  if (sealed_ && !HAWSER_MUTANT(1)) {
     op.held = digest;
     return;
   }
@@ -148,15 +149,17 @@ void Ledger::commit_if_all_done(const OpKey& key, Actions& actions) {
   auto it = ops_.find(key);
   if (it == ops_.end() || it->second.phase != OpPhase::done) return;
   Op& op = it->second;
+  bool equal = true;
   for (const PeerId& id : participants(key.generation)) {
     if (id == self_) continue;
     auto done = op.dones.find(id);
     if (done == op.dones.end()) return;
-    if (done->second == op.digest) continue;
-    if (!op.divergence_reported) {  // the coordinator compares the digests and ends it everywhere
-      op.divergence_reported = true;
-      actions.push_back(ReportFault{{view_.number, key, FaultReason::diverged, "digests differ"}});
-    }
+    equal = equal && (done->second == op.digest || HAWSER_MUTANT(13));
+  }
+  if (!equal) {  // the coordinator compares the digests and ends it everywhere
+    if (op.divergence_reported) return;
+    op.divergence_reported = true;
+    actions.push_back(ReportFault{{view_.number, key, FaultReason::diverged, "digests differ"}});
     return;
   }
   commit(key, actions);
@@ -205,7 +208,7 @@ void Ledger::done_from(PeerId from, std::uint64_t epoch, const OpKey& key, const
     it->second.waiting.erase(from);
     if (it->second.waiting.empty()) unstable_.erase(it);
   }
-  if (epoch != view_.epoch) return;
+  if (epoch != view_.epoch && !HAWSER_MUTANT(6)) return;
   if (auto it = ops_.find(key); it != ops_.end()) {
     it->second.dones[from] = done.digest;
     commit_if_all_done(key, actions);
@@ -221,6 +224,7 @@ wire::SealReply Ledger::seal(std::uint64_t term) {
   reply.view = view_.number;
   for (const auto& [key, op] : ops_) reply.ops.push_back({key, op.params, op.phase, op.digest, op.fault, op.text});
   for (const auto& [key, record] : unstable_) {
+    if (HAWSER_MUTANT(4)) break;
     reply.ops.push_back({key, record.params, OpPhase::committed, record.digest, FaultReason::none, ""});
   }
   return reply;
@@ -247,12 +251,12 @@ void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, Action
       break;
     case wire::Verdict::abort:
       if (open) fail(outcome.key, fault_code(outcome.reason), outcome.text, actions);
-      if (future) ended_.emplace(outcome.key, Status(fault_code(outcome.reason), outcome.text));
+      if (future && !HAWSER_MUTANT(2)) ended_.emplace(outcome.key, Status(fault_code(outcome.reason), outcome.text));
       break;
     case wire::Verdict::rerun:
       if (lost.empty()) break;
       if (open && it->second.params.strict != 0) fail(outcome.key, Code::PEER_LOST, lost, actions);
-      if (future) interrupted_.emplace(outcome.key, lost);
+      if (future && !HAWSER_MUTANT(10)) interrupted_.emplace(outcome.key, lost);
       break;
   }
 }
@@ -260,12 +264,14 @@ void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, Action
 void Ledger::install(const wire::Install& install, Actions& actions) {
   std::string lost;
   for (const auto& gone : install.departures) {
-    if (!gone.left) lost += fmt::format("{}{} was lost: {}", lost.empty() ? "" : "; ", who(gone.id), gone.text);
+    if (!gone.left || HAWSER_MUTANT(15))
+      lost += fmt::format("{}{} was lost: {}", lost.empty() ? "" : "; ", who(gone.id), gone.text);
   }
   const bool epoch_changed = install.view.epoch != view_.epoch;
   const bool strangers = install.view.generation != view_.generation;
   if (install.sealed) {
     for (const auto& outcome : install.outcomes) apply(outcome, lost, actions);
+    if (HAWSER_MUTANT(7)) unstable_.clear();
     sealed_ = false;
   }
   view_ = install.view;
@@ -286,14 +292,15 @@ void Ledger::install(const wire::Install& install, Actions& actions) {
     Op& op = ops_.at(key);
     if (epoch_changed) {
       restart(key, op, actions);
-    } else if (op.held) {
+    } else if (op.held && !HAWSER_MUTANT(5)) {
       say_done(key, op, *op.held, actions);
-      commit_if_all_done(key, actions);
     }
+    if (!ops_.contains(key)) continue;  // too few are left for it
+    op.divergence_reported = false;     // the report may have come while a change was running that did not see it
+    commit_if_all_done(key, actions);
     auto it = ops_.find(key);
     if (it == ops_.end()) continue;
-    it->second.divergence_reported = false;
-    if (it->second.fault != FaultReason::none) {  // voted too late for the answer to the Seal
+    if (it->second.fault != FaultReason::none && !HAWSER_MUTANT(11)) {  // voted too late for the answer to the Seal
       actions.push_back(ReportFault{{view_.number, key, it->second.fault, it->second.text}});
     }
   }
@@ -313,6 +320,7 @@ void Ledger::restart(const OpKey& key, Op& op, Actions& actions) {
   if (!op.params.root.is_zero() && std::find(staying.begin(), staying.end(), op.params.root) == staying.end()) {
     // It began here after the answer to the Seal. Others may call with a new root, or have not called yet: a view
     // change has to end it for all.
+    if (HAWSER_MUTANT(16)) return fail(key, Code::PEER_LOST, "the root was lost", actions);
     if (op.fault == FaultReason::none) {
       op.fault = FaultReason::root_lost;
       op.text = "the root of its broadcast was lost";

@@ -3,10 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <optional>
 #include <set>
 #include <string>
 
+#include "protocol/mutants.hpp"
 #include "protocol/round/sentences.hpp"
 
 namespace hawser::protocol {
@@ -53,6 +55,13 @@ class Decider {
       if (done_.contains(key)) continue;
       if (auto outcome = decide(key, seen)) add(std::move(*outcome));
     }
+    // More than an Install may carry, which takes members whose calls have little in common: commits cannot wait, and
+    // there are no more of them than one member remembers; votes are repeated after the Install and decided then.
+    if (outcomes_.size() > wire::seal_ops_max) {
+      std::stable_sort(outcomes_.begin(), outcomes_.end(),
+                       [](const Outcome& a, const Outcome& b) { return a.verdict < b.verdict; });
+      outcomes_.resize(wire::seal_ops_max);
+    }
     return std::move(outcomes_);
   }
 
@@ -83,6 +92,13 @@ class Decider {
       }
       all_done = all_done && it != seen.states.end() && it->second->phase == OpPhase::done;
     }
+    const bool missing = staying.size() != participants(key, false).size();
+    if (HAWSER_MUTANT(3) && missing) return Outcome{key, Verdict::rerun, FaultReason::none, ""};
+    if (HAWSER_MUTANT(8)) {
+      for (const auto& [id, state] : seen.states) {
+        if (state->fault != FaultReason::none) return Outcome{key, Verdict::abort, state->fault, state->text};
+      }
+    }
     if (all_done) return finished(key, seen, staying);  // some may have committed it, whatever others wish
     if (auto outcome = mismatch(key, seen, staying)) return outcome;
     // Somebody is not Done, hence nobody has committed it and every vote may have its way, also of those who are Done.
@@ -103,7 +119,10 @@ class Decider {
                      fmt::format("the root of the broadcast, {}, was lost before everyone had its data",
                                  root == places_.end() ? to_string(any.params.root) : who(root->second))};
     }
-    if (staying.size() != participants(key, false).size()) return Outcome{key, Verdict::rerun, FaultReason::none, ""};
+    // Only the strict policy needs to be told: everything open begins again when a member was removed.
+    const bool strict = std::any_of(seen.states.begin(), seen.states.end(),
+                                    [](const auto& item) { return item.second->params.strict != 0; });
+    if (missing && strict) return Outcome{key, Verdict::rerun, FaultReason::none, ""};
     return std::nullopt;
   }
 
