@@ -14,9 +14,7 @@
 #include "api/support.hpp"
 #include "base/text.hpp"
 #include "base/types.hpp"
-#include "io/address.hpp"
 #include "runtime/communicator.hpp"
-#include "wire/messages.hpp"
 
 namespace hawser::api {
 namespace {
@@ -99,7 +97,7 @@ std::string default_name() {
   char host[256] = {};
   if (gethostname(host, sizeof(host) - 1) != 0) host[0] = '\0';
   const std::string suffix = fmt::format("/{}", getpid());
-  return clean_text(host, wire::name_bytes_max - suffix.size()) + suffix;
+  return clean_text(host, runtime::name_bytes_max - suffix.size()) + suffix;
 }
 
 Status read_config(const hawser_comm_config_t* given, Comm& comm) {
@@ -110,19 +108,17 @@ Status read_config(const hawser_comm_config_t* given, Comm& comm) {
   if (coordinators == nullptr || *coordinators == '\0') {
     return {Code::INVALID_ARGUMENT, "no coordinator is given: set config.coordinators or HAWSER_COORDINATORS to HOST:PORT"};
   }
-  auto list = io::parse_endpoint_list(coordinators);
-  if (!list.ok()) return {Code::BAD_ADDRESS, "coordinators: " + list.status().text()};
-  options.coordinators = std::move(list.value());
+  if (Status status = options.set_coordinators(coordinators); !status.ok()) return status;
   options.name = config.name != nullptr ? config.name : default_name();
-  if (options.name.size() > wire::name_bytes_max || !valid_text(options.name)) {
+  if (options.name.size() > runtime::name_bytes_max || !valid_text(options.name)) {
     return {Code::INVALID_ARGUMENT, fmt::format("name must be at most {} bytes of UTF-8 without control characters",
-                                                wire::name_bytes_max)};
+                                                runtime::name_bytes_max)};
   }
   options.group = config.group;
   options.min_size = config.min_size == 0 ? 1 : config.min_size;
-  if (options.min_size > wire::members_max) {
+  if (options.min_size > runtime::members_max) {
     return {Code::INVALID_ARGUMENT, fmt::format("min_size {} is more than the {} members a group can have", config.min_size,
-                                                wire::members_max)};
+                                                runtime::members_max)};
   }
   options.strands = config.strands == 0 ? strands_default : config.strands;
   if (options.strands > strands_max) {
@@ -134,21 +130,14 @@ Status read_config(const hawser_comm_config_t* given, Comm& comm) {
     return {Code::INVALID_ARGUMENT, fmt::format("io_threads is {}; at most {}", config.io_threads, io_threads_max)};
   }
   if (config.listen != nullptr) {
-    auto listen = io::parse_endpoint(config.listen, io::EndpointUse::listen_host);
-    if (!listen.ok()) return {Code::BAD_ADDRESS, "listen: " + listen.status().text()};
-    options.listen = listen.value();
-    options.listen_set = true;
+    if (Status status = options.set_listen(config.listen); !status.ok()) return status;
   }
   if (config.advertise != nullptr) {
-    auto advertise = io::parse_endpoint(config.advertise, io::EndpointUse::advertise);
-    if (!advertise.ok()) return {Code::BAD_ADDRESS, "advertise: " + advertise.status().text()};
-    options.advertise = advertise.value();
+    if (Status status = options.set_advertise(config.advertise); !status.ok()) return status;
   }
   const char* range = config.port_range != nullptr ? config.port_range : std::getenv("HAWSER_PORT_RANGE");
   if (range != nullptr && *range != '\0') {
-    auto ports = io::parse_port_range(range);
-    if (!ports.ok()) return {Code::BAD_ADDRESS, "port_range: " + ports.status().text()};
-    options.ports = ports.value();
+    if (Status status = options.set_port_range(range); !status.ok()) return status;
   }
   if (config.policy > HAWSER_POLICY_STRICT) {
     return {Code::INVALID_ARGUMENT, fmt::format("policy {} is no hawser_policy_t", config.policy)};
@@ -331,14 +320,14 @@ Result<runtime::OpCall> all_reduce_call(hawser_redop_t redop) {
     return Status(Code::INVALID_ARGUMENT, fmt::format("redop {} is no hawser_redop_t", value));
   }
   runtime::OpCall call;
-  call.kind = wire::OpKind::all_reduce;
+  call.kind = runtime::OpKind::all_reduce;
   call.redop = static_cast<Redop>(value);
   return call;
 }
 
 runtime::OpCall broadcast_call(std::uint32_t root) {
   runtime::OpCall call;
-  call.kind = wire::OpKind::broadcast;
+  call.kind = runtime::OpKind::broadcast;
   call.root = root;
   return call;
 }
@@ -391,7 +380,7 @@ hawser_status_t hawser_comm_view(hawser_comm_t* comm, hawser_view_t* view_out) {
     if (!entered.status().ok()) return entered.status();
     if (Status status = check_out(view_out, "view_out"); !status.ok()) return status;
     if (auto ended = entered.engine().ended()) return *ended;
-    const wire::View view = entered.engine().view();
+    const auto view = entered.engine().view();
     hawser_view_t out = HAWSER_VIEW_INIT;
     out.number = view.number;
     out.world_size = static_cast<std::uint32_t>(view.members.size());
@@ -410,12 +399,12 @@ hawser_status_t hawser_comm_member(hawser_comm_t* comm, uint32_t rank, hawser_me
     if (!entered.status().ok()) return entered.status();
     if (Status status = check_out(member_out, "member_out"); !status.ok()) return status;
     if (auto ended = entered.engine().ended()) return *ended;
-    const wire::View view = entered.engine().view();
+    const auto view = entered.engine().view();
     if (rank >= view.members.size()) {
       return {Code::INVALID_ARGUMENT, fmt::format("rank {} is not in view {}, which has {} members", rank, view.number,
                                                   view.members.size())};
     }
-    const wire::PeerInfo& peer = view.members[rank].peer;
+    const auto& peer = view.members[rank].peer;
     hawser_member_t out = HAWSER_MEMBER_INIT;
     fill_id(peer.id, out.id);
     const std::string address = runtime::Communicator::address_of(peer);

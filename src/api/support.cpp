@@ -1,17 +1,11 @@
 // Version, sentences and what the calls share; see support.hpp.
 #include "api/support.hpp"
 
-#include <sys/utsname.h>
-#include <unistd.h>
-#include <uv.h>
-
 #include <atomic>
-#include <thread>
 
 #include "api/handles.hpp"
 #include "base/types.hpp"
-#include "kernels/kernels.hpp"
-#include "wire/messages.hpp"
+#include "runtime/build_info.hpp"
 
 namespace hawser::api {
 namespace {
@@ -72,21 +66,7 @@ size_t hawser_dtype_size(hawser_dtype_t dtype) {
 }
 
 const char* hawser_build_info(void) {
-  static const std::string info = [] {
-    utsname system{};
-    uname(&system);
-    return fmt::format(
-        R"({{"version":"{}","wire_version":{},"compiler":"{}","build":"{}","cpu_kernels":"{}","cpu_kernels_best":"{}",)"
-        R"("cores":{},"libuv":"{}","kernel":"{} {}","transports":["tcp"],"tls":false,"cuda":false,"nccl":false}})",
-        HAWSER_VERSION_STRING, wire::version, __VERSION__,
-#ifdef NDEBUG
-        "release",
-#else
-        "debug",
-#endif
-        kernels::variant_name(kernels::active_variant()), kernels::variant_name(kernels::best_variant()),
-        std::thread::hardware_concurrency(), uv_version_string(), system.sysname, system.release);
-  }();
+  static const std::string info = runtime::build_info();
   return info.c_str();
 }
 

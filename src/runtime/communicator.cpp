@@ -29,6 +29,35 @@ constexpr std::uint32_t strands_max = 64;
 
 }  // namespace
 
+Status CommOptions::set_coordinators(std::string_view text) {
+  auto list = io::parse_endpoint_list(text);
+  if (!list.ok()) return {Code::BAD_ADDRESS, "coordinators: " + list.status().text()};
+  coordinators = std::move(list.value());
+  return {};
+}
+
+Status CommOptions::set_listen(std::string_view text) {
+  auto endpoint = io::parse_endpoint(text, io::EndpointUse::listen_host);
+  if (!endpoint.ok()) return {Code::BAD_ADDRESS, "listen: " + endpoint.status().text()};
+  listen = std::move(endpoint.value());
+  listen_set = true;
+  return {};
+}
+
+Status CommOptions::set_advertise(std::string_view text) {
+  auto endpoint = io::parse_endpoint(text, io::EndpointUse::advertise);
+  if (!endpoint.ok()) return {Code::BAD_ADDRESS, "advertise: " + endpoint.status().text()};
+  advertise = std::move(endpoint.value());
+  return {};
+}
+
+Status CommOptions::set_port_range(std::string_view text) {
+  auto range = io::parse_port_range(text);
+  if (!range.ok()) return {Code::BAD_ADDRESS, "port_range: " + range.status().text()};
+  ports = range.value();
+  return {};
+}
+
 class Communicator::Control {
  public:
   explicit Control(CommOptions options) : options_(std::move(options)) {}

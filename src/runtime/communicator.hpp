@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/status.hpp"
@@ -14,7 +15,16 @@
 
 namespace hawser::runtime {
 
+inline constexpr std::size_t name_bytes_max = wire::name_bytes_max;
+inline constexpr std::size_t members_max = wire::members_max;
+
 struct CommOptions {
+  // From what users write; BAD_ADDRESS names the option and what is wrong with it.
+  Status set_coordinators(std::string_view text);
+  Status set_listen(std::string_view text);
+  Status set_advertise(std::string_view text);
+  Status set_port_range(std::string_view text);
+
   std::vector<io::Endpoint> coordinators;
   std::string name;
   std::uint32_t group = 0;

@@ -25,6 +25,8 @@ namespace hawser::runtime {
 class Strand;
 struct OpRun;
 
+using wire::OpKind;
+
 inline constexpr std::size_t unit_bytes_default = 256U << 10;  // stays in a core's cache between arriving and leaving
 
 struct OpCall {
