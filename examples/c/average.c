@@ -85,16 +85,13 @@ static int agree_on_step(hawser_comm_t* comm, uint32_t* step) {
 
 static int compute(hawser_comm_t* comm, const options_t* options, float* values) {
   uint64_t last = 0;
-  int joined = 0;
   for (uint32_t step = 0; step < options->steps; ++step) {
-    /* The admission point. A process that joined just now comes out of hawser_comm_join at the same place as the others
-     * out of this call, which is why it does not call it before its first step. */
+    /* The admission point: newcomers come in here, and for them it is the same place as for the others. */
     hawser_view_t view = HAWSER_VIEW_INIT;
-    if ((joined && !succeeded(hawser_comm_admit(comm, 0))) || !agree_on_step(comm, &step) ||
+    if (!succeeded(hawser_comm_admit(comm, 0)) || !agree_on_step(comm, &step) ||
         !succeeded(hawser_comm_view(comm, &view))) {
       return 0;
     }
-    joined = 1;
     for (size_t i = 0; i < options->count; ++i) {
       values[i] = (float)(view.rank + 1) / (float)(i + 1);
     }

@@ -67,7 +67,7 @@ def tell(event: str, **values: Any) -> None:
 
 
 def give_state_to_newcomers(comm: hawser.Communicator, shared: Shared) -> None:
-    """Every member calls this after an admission point, and a newcomer before its first round.
+    """Every member calls this after each admission point.
 
     That a newcomer is there is decided by a collective and not by looking at the members: a look may see a view that
     others do not see at the same place, a result is the same for all.
@@ -105,15 +105,14 @@ def train(comm: hawser.Communicator, data: dict[str, np.ndarray[Any, Any]], seed
     # What one all_reduce averages: the pseudo-gradient, the loss, and who has been told to finish.
     message = np.zeros(local.size + 2, np.float32)
 
-    joined = finished = False
+    announced = finished = False
     while not finished:
         started, before = time.monotonic(), comm.metrics()
-        if joined:
-            comm.admit()
+        comm.admit()  # where a newcomer was let in, so that its first call returns at once
         give_state_to_newcomers(comm, shared)
         view = comm.view
-        if not joined:
-            joined = True
+        if not announced:
+            announced = True
             tell("joined", rank=view.rank, size=view.size, round=shared.round)
 
         # Every round deals the images anew, so a group of any size covers them.

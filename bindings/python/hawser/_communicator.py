@@ -140,8 +140,9 @@ class Communicator:
         """An admission point: every member calls it at the same place of its program, as in each training step.
 
         When newcomers wait, the members agree on a common point and the call returns there in the new view; when nobody
-        waits, it returns at once and sends nothing. DeadlineError: the others did not come; call again. Ctrl-C here
-        aborts the communicator.
+        waits, it returns at once and sends nothing. The first call of a newcomer, before any operation, is the point
+        where it was let in and returns at once: a loop that begins with ``admit`` serves both. DeadlineError: the
+        others did not come; call again. Ctrl-C here aborts the communicator.
         """
         self._comm.admit(timeout_ms(timeout))
 

@@ -344,6 +344,7 @@ def test_newcomer_is_let_in_at_an_admission_point(coordinator):
     def newcomer():
         founded.wait(PATIENCE)
         with hawser.connect(coordinator, name="newcomer", op_timeout=PATIENCE, join_timeout=PATIENCE) as comm:
+            comm.admit()  # the point where it was let in: a loop that begins with this call serves both
             seen = comm.broadcast(np.zeros(4), root=0).tolist(), comm.view
             done.wait(PATIENCE)
             return seen

@@ -129,6 +129,7 @@ def test_newcomer_joins_processes_and_computes(start_peers):
     assert len({peer.hear("reduced") for peer in (*veterans, newcomer)}) == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_cannot_use_what_its_parent_made(coordinator, solo):
     read_end, write_end = os.pipe()
     child = os.fork()
