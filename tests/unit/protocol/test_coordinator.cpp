@@ -1,0 +1,511 @@
+// The coordinator's machine: who gets in, who is removed, when views change; and that nothing a peer may say upsets it.
+#include <functional>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "fixture.hpp"
+#include "protocol/membership/coordinator.hpp"
+#include "support/catch.hpp"
+#include "wire/control.hpp"
+
+namespace {
+
+using namespace protocol_test;
+using namespace hawser::protocol;
+
+constexpr std::uint32_t heartbeat = 100;
+constexpr std::uint32_t timeout = 600;
+
+CoordinatorConfig config() {
+  CoordinatorConfig out;
+  out.run.low = 77;
+  out.heartbeat_ms = heartbeat;
+  out.peer_timeout_ms = timeout;
+  out.peers_max = 8;
+  out.secret = {1, 2};
+  return out;
+}
+
+// Peers have the number of their connection. What is made durable is so at once unless a test holds it back.
+struct Fixture {
+  template <typename Event>
+  Fixture& step(Event event) {
+    std::vector<Coordinator::Action> actions;
+    machine.step(Coordinator::Event(std::move(event)), Env{now, {}}, actions);
+    for (auto& action : actions) {
+      if (auto* send = std::get_if<Coordinator::Send>(&action)) {
+        CHECK(!closed.contains(send->conn));
+        inbox[send->conn].push_back(send->message);
+      } else if (auto* close = std::get_if<Coordinator::Close>(&action)) {
+        CHECK(closed.insert(close->conn).second);
+      } else if (auto* persist = std::get_if<Coordinator::Persist>(&action)) {
+        persists.push_back(*persist);
+      } else if (auto* note = std::get_if<Coordinator::Note>(&action)) {
+        notes.push_back(note->text);
+      }
+    }
+    while (!hold && !persists.empty()) {
+      const auto persist = persists.front();
+      persists.erase(persists.begin());
+      step(Coordinator::Persisted{persist.group, persist.view.number});
+    }
+    return *this;
+  }
+  Fixture& receive(ConnId conn, wire::Message message) { return step(Coordinator::Received{conn, std::move(message)}); }
+  Fixture& hello(ConnId conn, std::uint32_t min_size = 1, std::uint32_t group = 0) {
+    return step(Coordinator::Opened{conn, "10.0.0." + std::to_string(conn)})
+        .receive(conn, wire::Hello{peer(conn), group, min_size, "p" + std::to_string(conn), {}, 0});
+  }
+  // Hello, Join, and connections with all that it is told to dial.
+  Fixture& join(ConnId conn, std::uint32_t min_size = 1, std::uint32_t group = 0) {
+    hello(conn, min_size, group).receive(conn, wire::Join{"", static_cast<std::uint16_t>(4000 + conn)});
+    for (const auto& meet : got<wire::Meet>(conn)) {
+      if (meet.dial) receive(conn, wire::Connected{meet.peer.id});
+    }
+    return *this;
+  }
+  // A group of these members.
+  Fixture& form(std::initializer_list<ConnId> members) {
+    for (const ConnId conn : members) join(conn, static_cast<std::uint32_t>(members.size()));
+    REQUIRE(machine.view(0)->members.size() == members.size());
+    inbox.clear();
+    return *this;
+  }
+  Fixture& answer_seal(ConnId conn, std::vector<wire::OpState> ops = {}) {
+    const auto seals = got<wire::Seal>(conn);
+    REQUIRE(!seals.empty());
+    return receive(conn, wire::SealReply{seals.back().term, machine.view(0)->number, std::move(ops)});
+  }
+  template <typename T>
+  std::vector<T> got(ConnId conn) {
+    return all<T>(inbox[conn]);
+  }
+  std::vector<std::uint64_t> members(std::uint32_t group = 0) const {
+    std::vector<std::uint64_t> out;
+    const wire::View* current = machine.view(group);
+    if (current == nullptr) return out;
+    for (const auto& m : current->members) out.push_back(m.peer.id.low);
+    return out;
+  }
+
+  Coordinator machine{config()};
+  std::map<ConnId, std::vector<wire::Message>> inbox;
+  std::set<ConnId> closed;
+  std::vector<Coordinator::Persist> persists;
+  std::vector<std::string> notes;
+  bool hold = false;
+  Millis now = 1000;
+};
+
+using Ids = std::vector<std::uint64_t>;
+
+}  // namespace
+
+TEST_CASE("a group forms when enough peers are there and connected", "[protocol]") {
+  Fixture f;
+  f.join(1, 3);
+  CHECK(f.members().empty());
+  REQUIRE(f.got<wire::Welcome>(1).size() == 1);
+  CHECK(f.got<wire::Welcome>(1)[0] == wire::Welcome{config().run, heartbeat, timeout, "10.0.0.1", false});
+  f.hello(2, 3).receive(2, wire::Join{"192.168.7.7", 4002}).hello(3, 1).receive(3, wire::Join{"", 4003});
+  CHECK(f.members().empty());
+  // Each of two gets the other's address and the same ticket; the later one dials.
+  const auto meets = f.got<wire::Meet>(3);
+  REQUIRE(meets.size() == 2);
+  CHECK(meets[0].dial);
+  CHECK(f.got<wire::Meet>(1).back().ticket == meets[0].ticket);
+  CHECK(!f.got<wire::Meet>(1).back().dial);
+  CHECK(meets[0].peer.host == "10.0.0.1");
+  CHECK(meets[1].peer.host == "192.168.7.7");
+  CHECK(meets[0].ticket != meets[1].ticket);
+  f.receive(2, wire::Connected{peer(1)}).receive(3, wire::Connected{peer(1)});
+  CHECK(f.members().empty());
+  f.receive(3, wire::Connected{peer(2)});
+  CHECK(f.members() == Ids{1, 2, 3});
+  for (ConnId conn : {1U, 2U, 3U}) {
+    REQUIRE(f.got<wire::Install>(conn).size() == 1);
+    CHECK(f.got<wire::Install>(conn)[0].view.number == 1);
+    CHECK(!f.got<wire::Install>(conn)[0].sealed);
+  }
+}
+
+TEST_CASE("groups do not wait for one another", "[protocol]") {
+  Fixture f;
+  f.join(1, 2, 5).join(2, 1, 6).join(3, 2, 5);
+  CHECK(f.members(5) == Ids{1, 3});
+  CHECK(f.members(6) == Ids{2});
+  CHECK(f.got<wire::Meet>(2).empty());
+}
+
+TEST_CASE("a view is announced only when it is durable", "[protocol]") {
+  Fixture f;
+  f.hold = true;
+  f.join(1);
+  REQUIRE(f.persists.size() == 1);
+  CHECK(f.got<wire::Install>(1).empty());
+  f.step(Coordinator::Persisted{0, 9}).step(Coordinator::Persisted{4, 1});  // of something else
+  CHECK(f.got<wire::Install>(1).empty());
+  f.join(2);  // comes too late for this one
+  f.step(Coordinator::Persisted{0, 1});
+  CHECK(f.got<wire::Install>(1).size() == 1);
+  CHECK(f.members() == Ids{1});
+  f.step(Coordinator::Persisted{0, 1});  // again
+  CHECK(f.got<wire::Install>(1).size() == 1);
+}
+
+TEST_CASE("strangers and their mistakes", "[protocol]") {
+  Fixture f;
+  f.join(1);
+  const auto refused = [&](ConnId conn) {
+    REQUIRE(f.got<wire::Refuse>(conn).size() == 1);
+    CHECK(f.closed.contains(conn));
+    return f.got<wire::Refuse>(conn)[0];
+  };
+  SECTION("something else first") {
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Join{"", 1});
+    CHECK(refused(9).text == "the first message was Join, not Hello");
+  }
+  SECTION("Hello twice") {
+    f.hello(9).receive(9, wire::Hello{peer(9), 0, 1, "p9", {}, 0});
+    CHECK(refused(9).text == "a second Hello on one connection");
+    CHECK(f.machine.peer_count() == 1);
+  }
+  SECTION("the id of another") {
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{peer(1), 0, 1, "p1", {}, 0});
+    CHECK(refused(9).code == static_cast<std::uint32_t>(Code::REFUSED));
+    CHECK(f.members() == Ids{1});
+  }
+  SECTION("no id") {
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{PeerId{}, 0, 1, "", {}, 0});
+    refused(9);
+  }
+  SECTION("a member of this run") {
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{peer(9), 0, 1, "p9", config().run, 4});
+    CHECK(refused(9).code == static_cast<std::uint32_t>(Code::EXPELLED));
+  }
+  SECTION("a member of another run") {
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{peer(9), 0, 1, "p9", {}, 4});
+    CHECK(refused(9).text == "this coordinator does not know that run: it was started anew");
+  }
+  SECTION("too many") {
+    for (ConnId conn = 2; conn <= 8; ++conn) f.hello(conn);
+    CHECK(f.machine.peer_count() == 8);
+    f.hello(9);
+    CHECK(refused(9).text.find("raise peers_max") != std::string::npos);
+    CHECK(f.machine.peer_count() == 8);
+  }
+  SECTION("what only a member may say") {
+    f.hello(9).receive(9, wire::SealReply{});
+    CHECK(refused(9).text == "unexpected SealReply");
+    CHECK(f.machine.peer_count() == 1);
+  }
+  SECTION("numbers of groups that are never formed are forgotten") {
+    for (ConnId conn = 10; conn < 100; ++conn) {
+      f.hello(conn, 2, static_cast<std::uint32_t>(conn))
+          .receive(conn, wire::Join{"", 1})
+          .step(Coordinator::Closed{conn, "reset"});
+      CHECK(f.machine.view(static_cast<std::uint32_t>(conn)) == nullptr);
+    }
+  }
+  SECTION("messages that were on their way as the connection was closed") {
+    f.hello(9).receive(9, wire::AtPoint{1}).receive(9, wire::AtPoint{1}).step(Coordinator::Closed{9, "reset"});
+    refused(9);
+  }
+  CHECK(f.members() == Ids{1});
+}
+
+TEST_CASE("a loss seals the group, and all answers are waited for", "[protocol]") {
+  Fixture f;
+  f.form({1, 2, 3});
+  f.step(Coordinator::Closed{3, "reset"});
+  CHECK(f.got<wire::Seal>(1).size() == 1);
+  CHECK(f.got<wire::Seal>(2).size() == 1);
+  const wire::OpKey key{1, 0, 0};
+  f.answer_seal(1, {state(key, sum(), wire::OpPhase::done)});
+  CHECK(f.got<wire::Install>(1).empty());
+  f.receive(2, wire::SealReply{99, 1, {}});                            // of another term
+  f.receive(2, wire::SealReply{f.got<wire::Seal>(2)[0].term, 7, {}});  // of another view
+  CHECK(f.got<wire::Install>(1).empty());
+  SECTION("the last answer comes") {
+    f.answer_seal(2, {state(key, sum(), wire::OpPhase::done)});
+    CHECK(f.members() == Ids{1, 2});
+    const auto installs = f.got<wire::Install>(2);
+    REQUIRE(installs.size() == 1);
+    CHECK(installs[0].sealed);
+    CHECK(installs[0].view.epoch == 2);
+    CHECK(installs[0].view.generation == 1);
+    REQUIRE(installs[0].outcomes.size() == 1);
+    CHECK(installs[0].outcomes[0].verdict == wire::Verdict::commit);
+    REQUIRE(installs[0].departures.size() == 1);
+    CHECK(installs[0].departures[0] == wire::Departure{peer(3), "p3", false, "reset"});
+  }
+  SECTION("who owes an answer is lost as well") {
+    f.step(Coordinator::Closed{2, "reset"});
+    CHECK(f.members() == Ids{1});
+    CHECK(f.got<wire::Install>(1).at(0).departures.size() == 2);
+  }
+  SECTION("who has answered is lost as well") {
+    f.step(Coordinator::Closed{1, "reset"});
+    CHECK(f.members() == Ids{1, 2, 3});
+    f.answer_seal(2);
+    CHECK(f.members() == Ids{2});
+  }
+  SECTION("all are lost, and the group forms again") {
+    f.step(Coordinator::Closed{1, "reset"}).step(Coordinator::Closed{2, "reset"});
+    CHECK(f.members().empty());
+    f.join(4);
+    CHECK(f.members() == Ids{4});
+    CHECK(f.machine.view(0)->number == 3);
+    CHECK(f.machine.view(0)->epoch == 3);
+    CHECK(f.machine.view(0)->generation == 3);
+  }
+}
+
+TEST_CASE("a member is lost while a view is made durable", "[protocol]") {
+  Fixture f;
+  f.form({1, 2, 3});
+  f.step(Coordinator::Closed{3, "reset"});
+  f.hold = true;
+  f.answer_seal(1).answer_seal(2);
+  f.step(Coordinator::Closed{2, "reset"});
+  f.hold = false;
+  f.inbox.clear();
+  f.step(Coordinator::Persisted{0, 2});
+  CHECK(f.members() == Ids{1, 2});
+  f.answer_seal(1);
+  CHECK(f.members() == Ids{1});
+}
+
+TEST_CASE("a vote seals the group without removing anybody", "[protocol]") {
+  Fixture f;
+  f.form({1, 2});
+  const wire::OpKey key{1, 0, 0};
+  f.receive(1, wire::OpFault{9, key, wire::FaultReason::timeout, "late"});  // of a view that is none
+  CHECK(f.got<wire::Seal>(1).empty());
+  f.receive(1, wire::OpFault{1, key, wire::FaultReason::timeout, "late"});
+  f.answer_seal(1, {state(key, sum(), wire::OpPhase::open, wire::FaultReason::timeout, "late")}).answer_seal(2);
+  const auto installs = f.got<wire::Install>(2);
+  REQUIRE(installs.size() == 1);
+  CHECK(installs[0].view.number == 2);
+  CHECK(installs[0].view.epoch == 1);
+  CHECK(installs[0].outcomes.at(0).reason == wire::FaultReason::timeout);
+}
+
+TEST_CASE("leaving", "[protocol]") {
+  Fixture f;
+  f.form({1, 2});
+  SECTION("a member") {
+    f.receive(2, wire::Leave{});
+    f.answer_seal(1);
+    CHECK(f.members() == Ids{1, 2});
+    f.answer_seal(2);
+    CHECK(f.members() == Ids{1});
+    CHECK(f.got<wire::Install>(2).at(0).departures.at(0).left);
+    CHECK(f.closed.contains(2));
+  }
+  SECTION("one that waits") {
+    f.join(3);
+    f.inbox.clear();
+    f.receive(3, wire::Leave{});
+    CHECK(f.closed.contains(3));
+    CHECK(f.got<wire::Forget>(1).size() == 1);
+    CHECK(f.got<wire::AdmitCancel>(1).size() == 1);
+  }
+}
+
+TEST_CASE("silence", "[protocol]") {
+  Fixture f;
+  f.form({1, 2});
+  REQUIRE(f.machine.next_deadline());
+  const auto wait = [&](Millis time, bool second_lives) {
+    for (const Millis until = f.now + time; f.now < until;) {
+      f.now += heartbeat;
+      f.receive(1, wire::Heartbeat{1});
+      if (second_lives) f.receive(2, wire::Heartbeat{1});
+      f.step(Coordinator::Tick{});
+    }
+  };
+  wait(10 * timeout, true);
+  CHECK(!f.got<wire::Heartbeat>(1).empty());
+  CHECK(f.closed.empty());
+  SECTION("of a peer") {
+    wait(timeout - heartbeat, false);
+    CHECK(f.closed.empty());
+    wait(heartbeat, false);
+    CHECK(f.closed.contains(2));
+    f.answer_seal(1);
+    CHECK(f.members() == Ids{1});
+  }
+  SECTION("because this coordinator slept") {
+    f.now += 20 * timeout;
+    f.step(Coordinator::Tick{});
+    CHECK(f.closed.empty());
+  }
+}
+
+TEST_CASE("the fewest are removed that leave the rest connected", "[protocol]") {
+  Fixture f;
+  f.form({1, 2, 3, 4});
+  const auto verdict = [&] {
+    f.now += heartbeat;
+    for (ConnId conn : {1U, 2U, 3U, 4U}) f.receive(conn, wire::Heartbeat{1});
+    f.step(Coordinator::Tick{});
+  };
+  f.step(Coordinator::Tick{});
+  SECTION("one that two cannot reach") {
+    f.receive(1, wire::Suspect{peer(2), "x"}).receive(4, wire::Suspect{peer(2), "x"});
+    CHECK(f.got<wire::Seal>(1).empty());
+    verdict();
+    for (ConnId conn : {1U, 3U, 4U}) f.answer_seal(conn);
+    CHECK(f.members() == Ids{1, 3, 4});
+    CHECK(f.got<wire::Install>(2).at(0).departures.at(0).id == peer(2));  // it is told
+  }
+  SECTION("of two that cannot reach each other, the later one") {
+    f.receive(1, wire::Suspect{peer(3), "x"}).receive(3, wire::Suspect{peer(1), "x"});
+    verdict();
+    for (ConnId conn : {1U, 2U, 4U}) f.answer_seal(conn);
+    CHECK(f.members() == Ids{1, 2, 4});
+  }
+  SECTION("nobody, when the connection came back") {
+    f.receive(1, wire::Suspect{peer(3), "x"}).receive(1, wire::Connected{peer(3)});
+    verdict();
+    CHECK(f.got<wire::Seal>(1).empty());
+  }
+  SECTION("nobody, for a suspicion of itself or of a stranger") {
+    f.receive(1, wire::Suspect{peer(1), "x"}).receive(1, wire::Suspect{peer(99), "x"});
+    verdict();
+    CHECK(f.got<wire::Seal>(1).empty());
+  }
+}
+
+TEST_CASE("admission", "[protocol]") {
+  Fixture f;
+  f.form({1, 2});
+  f.hello(3).receive(3, wire::Join{"", 4003});
+  CHECK(f.got<wire::AdmitQuery>(1).empty());  // not before it is connected
+  f.receive(3, wire::Connected{peer(1)}).receive(3, wire::Connected{peer(2)});
+  REQUIRE(f.got<wire::AdmitQuery>(1).size() == 1);
+  f.receive(1, wire::AdmitPromise{1, 5}).receive(2, wire::AdmitPromise{9, 9});
+  CHECK(f.got<wire::AdmitTarget>(1).empty());
+  f.receive(2, wire::AdmitPromise{1, 3});
+  REQUIRE(f.got<wire::AdmitTarget>(1).size() == 1);
+  CHECK(f.got<wire::AdmitTarget>(1)[0] == wire::AdmitTarget{1, 6});
+  SECTION("all stand there") {
+    f.join(4);  // comes in time
+    f.receive(1, wire::AtPoint{1});
+    CHECK(f.members() == Ids{1, 2});
+    f.receive(2, wire::AtPoint{1});
+    // Not connected with 3, as both waited: 4 dialled it.
+    CHECK(f.members() == Ids{1, 2, 3, 4});
+    const auto first = f.got<wire::Install>(4).at(0);
+    CHECK(first.admit_target == 6);
+    CHECK(!first.sealed);
+    CHECK(first.view.generation == 2);
+    CHECK(first.view.epoch == 1);
+    CHECK(first.view.members[2].joined == 2);
+  }
+  SECTION("it goes away") {
+    f.step(Coordinator::Closed{3, "reset"});
+    CHECK(f.got<wire::AdmitCancel>(1).size() == 1);
+    CHECK(f.got<wire::AdmitCancel>(2).size() == 1);
+    CHECK(f.got<wire::Forget>(1).size() == 1);
+  }
+  SECTION("a member is lost, and those who stand are asked again") {
+    f.receive(1, wire::AtPoint{1}).step(Coordinator::Closed{2, "reset"});
+    f.answer_seal(1);
+    CHECK(f.members() == Ids{1});
+    REQUIRE(f.got<wire::AdmitQuery>(1).size() == 2);
+    f.receive(1, wire::AdmitPromise{2, 5}).receive(1, wire::AtPoint{1}).receive(1, wire::AtPoint{2});
+    CHECK(f.members() == Ids{1, 3});
+  }
+  SECTION("it goes away during the second of two view changes") {
+    f.join(4);
+    f.hold = true;
+    f.receive(1, wire::OpFault{1, {1, 0, 0}, wire::FaultReason::timeout, "late"});
+    f.answer_seal(1).answer_seal(2);
+    f.receive(2, wire::Leave{});
+    f.hold = false;
+    f.step(Coordinator::Persisted{0, 2});  // the second change begins at once
+    f.step(Coordinator::Closed{3, "reset"}).step(Coordinator::Closed{4, "reset"});
+    CHECK(f.got<wire::AdmitCancel>(1).empty());
+    f.answer_seal(1).answer_seal(2);
+    CHECK(f.members() == Ids{1});
+    CHECK(f.got<wire::AdmitCancel>(1).size() == 1);
+  }
+  SECTION("it is lost before its first view is durable") {
+    f.hold = true;
+    f.receive(1, wire::AtPoint{1}).receive(2, wire::AtPoint{1}).step(Coordinator::Closed{3, "reset"});
+    f.hold = false;
+    f.step(Coordinator::Persisted{0, 2});
+    CHECK(f.members() == Ids{1, 2, 3});
+    f.answer_seal(1).answer_seal(2);
+    CHECK(f.members() == Ids{1, 2});
+  }
+}
+
+TEST_CASE("no message upsets the coordinator in any phase", "[protocol]") {
+  const std::vector<std::function<void(Fixture&)>> phases = {
+      [](Fixture& f) {
+        f.step(Coordinator::Opened{2, "10.0.0.2"});
+      },
+      [](Fixture& f) { f.hello(2); },
+      [](Fixture& f) {
+        f.hello(2, 3).receive(2, wire::Join{"", 4002});
+      },
+      [](Fixture& f) {
+        f.form({1, 2, 3});
+      },
+      [](Fixture& f) {
+        f.form({1, 2, 3}).step(Coordinator::Closed{3, "reset"});
+      },
+      [](Fixture& f) {
+        f.form({1, 2, 3}).join(4);
+      },
+      [](Fixture& f) {
+        f.form({1, 2, 3}).hold = true;
+        f.step(Coordinator::Closed{3, "reset"}).answer_seal(1).answer_seal(2);
+      },
+      [](Fixture& f) {
+        f.form({1, 2}).step(Coordinator::Closed{2, "reset"});
+      },
+      [](Fixture&) {},
+  };
+  for (std::size_t phase = 0; phase < phases.size(); ++phase) {
+    for (const wire::Message& message : one_of_each()) {
+      INFO("phase " << phase << ", message " << wire::message_name(message));
+      Fixture f;
+      phases[phase](f);
+      f.receive(2, message).receive(2, message);
+      f.now += heartbeat;
+      f.step(Coordinator::Tick{}).step(Coordinator::Closed{2, "reset"}).step(Coordinator::Closed{2, "reset"});
+      f.now += 2 * timeout;
+      f.step(Coordinator::Tick{});
+      // Whoever is refused is told why, once, and closed.
+      CHECK(f.got<wire::Refuse>(2).size() <= 1);
+      if (!f.got<wire::Refuse>(2).empty()) CHECK(f.closed.contains(2));
+      for (const auto& refuse : f.got<wire::Refuse>(2)) CHECK(!refuse.text.empty());
+    }
+  }
+}
+
+TEST_CASE("the longest messages can be encoded", "[protocol]") {
+  Fixture f;
+  f.form({1, 2, 3, 4});
+  f.receive(1, wire::OpFault{1, {1, 0, 0}, wire::FaultReason::timeout, "late"});
+  for (ConnId conn : {1U, 2U, 3U, 4U}) {
+    std::vector<wire::OpState> ops;
+    for (std::uint64_t i = 0; i < wire::seal_ops_max; ++i) {
+      ops.push_back(state({1, conn, i}, sum(), wire::OpPhase::open, wire::FaultReason::resource,
+                          std::string(wire::text_bytes_max, 'x')));
+    }
+    const wire::SealReply reply{f.got<wire::Seal>(conn).at(0).term, 1, ops};
+    CHECK(wire::encode(reply).size() <= wire::control_header_bytes + wire::control_bytes_max);
+    f.receive(conn, reply);
+  }
+  const auto installs = f.got<wire::Install>(1);
+  REQUIRE(installs.size() == 1);
+  CHECK(installs[0].outcomes.size() == wire::seal_ops_max);
+  CHECK(wire::encode(installs[0]).size() <= wire::control_header_bytes + wire::control_bytes_max);
+}
