@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -185,7 +186,18 @@ address, case = sys.argv[1:]
 comm = None
 if case not in ("connect", "coordinator"):
     comm = hawser.connect(address, min_size=2, join_timeout=30, group=int(os.environ["GROUP"]))
+passed = 0
+def admit():
+    global passed
+    while True:  # returns at once until a newcomer waits
+        comm.admit()
+        passed += 1
+def leave():
+    work = comm.all_reduce(array("f", [1.0]), tag=5, async_op=True)
+    comm.leave()
 waiting = {
+    "admit": admit,
+    "leave": leave,
     "all_reduce": lambda: comm.all_reduce(array("f", [1.0] * 1000), tag=5),
     "barrier": lambda: comm.barrier(tag=5),
     "wait": lambda: comm.all_reduce(array("f", [1.0]), tag=5, async_op=True).wait(),
@@ -193,9 +205,10 @@ waiting = {
     "coordinator": lambda: hawser.Coordinator().wait(),
 }[case]
 def announce():
-    streak = 0
-    while streak < 1000:
-        streak = streak + 1 if _hawser.calls_in_flight() else 0
+    since, before = time.monotonic(), passed
+    while time.monotonic() < since + 0.1:  # a call that stays
+        if not _hawser.calls_in_flight() or passed != before:
+            since, before = time.monotonic(), passed
         time.sleep(0)
     print("waiting", flush=True)
 threading.Thread(target=announce, daemon=True).start()
@@ -205,11 +218,11 @@ try:
 except KeyboardInterrupt:
     print(time.monotonic(), flush=True)
     if comm is not None:
-        comm.abort()
+        comm.close()
 """
 
 
-@pytest.mark.parametrize("case", ["all_reduce", "barrier", "wait", "connect", "coordinator"])
+@pytest.mark.parametrize("case", ["all_reduce", "barrier", "wait", "admit", "leave", "connect", "coordinator"])
 def test_ctrl_c_ends_a_wait(coordinator, case):
     group = 5
     child = subprocess.Popen(
@@ -220,6 +233,9 @@ def test_ctrl_c_ends_a_wait(coordinator, case):
         comm = None
         if case not in ("connect", "coordinator"):
             comm = hawser.connect(coordinator, min_size=2, group=group, timeout=PATIENCE)
+        newcomer = threading.Thread(target=lambda: hawser.connect(coordinator, group=group, timeout=PATIENCE).close())
+        if case == "admit":  # somebody waits, and this member does not come to the admission point
+            newcomer.start()
         assert child.stdout is not None
         assert child.stdout.readline() == "waiting\n"
         sent = time.monotonic()
@@ -230,6 +246,8 @@ def test_ctrl_c_ends_a_wait(coordinator, case):
         assert float(answered) - sent < 0.5
         assert child.wait(PATIENCE) == 0
         if comm is not None:
+            while newcomer.is_alive():
+                comm.admit()
             comm.close()
     finally:
         child.kill()
