@@ -108,7 +108,7 @@ def outside(arguments):
         outputs = []
 
         run(
-            arguments.cmake, "-S", arguments.project, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}",
+            arguments.cmake, "-G", arguments.generator, "-S", arguments.project, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}",
             f"-DCMAKE_C_COMPILER={arguments.compiler}",
         )  # fmt: skip
         package = re.search(r"Hawser_DIR:PATH=(.*)", Path(build, "CMakeCache.txt").read_text(encoding="utf-8")).group(1)
@@ -145,7 +145,7 @@ def main():
     for function, options in (
         (layout, ["--compiler", "--include", "--golden"]),
         (symbols, ["--nm", "--include", "--shared", "--static"]),
-        (outside, ["--build", "--config", "--compiler", "--cmake", "--project"]),
+        (outside, ["--build", "--config", "--compiler", "--cmake", "--generator", "--project"]),
     ):
         command = commands.add_parser(function.__name__)
         command.set_defaults(function=function)
