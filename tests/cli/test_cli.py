@@ -422,12 +422,17 @@ class StressFaults(StressCase):
         self.assertGreater(summary["recovery_ms_max"], 0)
         self.assertLessEqual(summary["recovery_ms_p50"], summary["recovery_ms_max"])
 
-    def test_joins_and_leaves(self):
-        summary = self.summary("--spawn", 3, "--seconds", 6, "--seed", 6, "--join-every", 0.5, "--leave-every", 0.7,
-                               "--max-bytes", "256K")  # fmt: skip
+    def test_joins_interrupt_nothing(self):
+        summary = self.summary("--spawn", 3, "--seconds", 4, "--seed", 6, "--join-every", 0.5, "--max-bytes", "256K")
         self.assertGreater(summary["joins"], 1)
+        self.assertEqual(summary["reruns"] + summary["repeats"], 0)
+
+    def test_leaves_fail_nothing(self):
+        # An operation that others have begun goes on without the one that leaves, by a rerun; no policy makes it fail.
+        summary = self.summary("--spawn", 4, "--seconds", 4, "--seed", 6, "--leave-every", 0.5, "--max-bytes", "256K")
         self.assertGreater(summary["leaves"], 1)
-        self.assertEqual(summary["reruns"] + summary["repeats"], 0, "joins and leaves in order interrupt nothing")
+        self.assertGreater(summary["joins"], 0)
+        self.assertEqual(summary["repeats"], 0)
 
     def test_stops(self):
         summary = self.summary("--spawn", 4, "--seconds", 8, "--seed", 7, "--stop-every", 1.5, "--peer-timeout-ms", 600,

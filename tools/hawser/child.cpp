@@ -39,14 +39,15 @@ class FileActions {
 
 class SpawnAttributes {
  public:
-  SpawnAttributes() {
+  explicit SpawnAttributes(bool holds_sigterm) {
     posix_spawnattr_init(&attributes_);
     // Whatever the parent blocks or handles, children start with every signal at its default.
-    sigset_t none;
+    sigset_t blocked;
     sigset_t all;
-    sigemptyset(&none);
+    sigemptyset(&blocked);
+    if (holds_sigterm) sigaddset(&blocked, SIGTERM);
     sigfillset(&all);
-    posix_spawnattr_setsigmask(&attributes_, &none);
+    posix_spawnattr_setsigmask(&attributes_, &blocked);
     posix_spawnattr_setsigdefault(&attributes_, &all);
     posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   }
@@ -97,7 +98,7 @@ Child Child::start(const ChildRequest& request) {
   if (request.stdout_is_stderr) posix_spawn_file_actions_adddup2(actions.get(), STDERR_FILENO, STDOUT_FILENO);
   if (request.report_end >= 0) posix_spawn_file_actions_adddup2(actions.get(), request.report_end, report_fd);
 
-  SpawnAttributes attributes;
+  SpawnAttributes attributes(request.holds_sigterm);
   pid_t pid = -1;
   const int error = posix_spawn(&pid, "/proc/self/exe", actions.get(), attributes.get(), argv.data(), environ);
   if (error != 0) throw Failure(exit_resource, "a child process could not be started: " + error_text(error));

@@ -44,6 +44,7 @@ struct ChildRequest {
   std::vector<std::string> arguments;  // without the program's name
   int report_end = -1;                 // becomes report_fd in the child, -1: none
   bool stdout_is_stderr = false;
+  bool holds_sigterm = false;  // starts with SIGTERM blocked, so that one sent early waits until the child looks for it
 };
 
 // One child. Its owner reaps it; an owner that goes away earlier kills it and reaps it.

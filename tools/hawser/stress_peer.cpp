@@ -130,7 +130,8 @@ struct Slot {
   std::byte* recv = nullptr;
   std::unique_ptr<Pattern> input;
   std::unique_ptr<hawser_op_t, OpDeleter> op;
-  std::uint64_t started_ns = 0;
+  hawser_status_t start_status = HAWSER_OK;  // without a handle: what the start ended with, and its sentence
+  std::string start_text;
 };
 
 // What the peer does next.
@@ -148,7 +149,7 @@ class LeaveRequest {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
-    // Threads that the library starts inherit this.
+    // The supervisor has blocked it already; threads that the library starts inherit that.
     pthread_sigmask(SIG_BLOCK, &set, nullptr);
     std::thread([this, set] {
       int signal = 0;
@@ -388,9 +389,7 @@ class Peer {
     Next worst = Next::go_on;
     while (!open.empty()) {
       std::vector<Slot*> again;
-      if (!blocking) {
-        if (const Next next = start_all(open); next != Next::go_on) return next;
-      }
+      if (!blocking) start_all(open);
       for (Slot* slot : open) {
         const Next next = blocking ? call(*slot) : wait(*slot);
         slot->op.reset();
@@ -469,48 +468,37 @@ class Peer {
         status = hawser_barrier(comm_.get(), &options, &info.raw);
         break;
     }
-    return settle(slot, status, info);
+    return settle(slot, status, info, sentence(slot, status));
   }
 
-  Next start_all(std::span<Slot* const> slots) {
+  // A start may already be the operation's end: others can have ended it, or lost a participant of it, before this
+  // call.
+  void start_all(std::span<Slot* const> slots) {
     begin(ReportCall::start, 0);
     for (Slot* slot : slots) {
       const hawser_op_options_t options = op_options(*slot);
       const PlannedOp& plan = slot->plan;
       hawser_op_t* raw = nullptr;
-      hawser_status_t status = HAWSER_OK;
       switch (plan.op) {
         case StressOp::all_reduce:
-          status = hawser_all_reduce_start(comm_.get(), slot->send, slot->recv, plan.count, plan.dtype, plan.redop,
-                                           &options, &raw);
+          slot->start_status = hawser_all_reduce_start(comm_.get(), slot->send, slot->recv, plan.count, plan.dtype,
+                                                       plan.redop, &options, &raw);
           break;
         case StressOp::broadcast:
-          status = hawser_broadcast_start(comm_.get(), slot->send, slot->recv, plan.count, plan.dtype,
-                                          broadcast_root(*slot), &options, &raw);
+          slot->start_status = hawser_broadcast_start(comm_.get(), slot->send, slot->recv, plan.count, plan.dtype,
+                                                      broadcast_root(*slot), &options, &raw);
           break;
         case StressOp::barrier:
-          status = hawser_barrier_start(comm_.get(), &options, &raw);
+          slot->start_status = hawser_barrier_start(comm_.get(), &options, &raw);
           break;
       }
-      if (status != HAWSER_OK) {
-        const Next next = give_up_starting(*slot, status);
-        for (Slot* other : slots) other->op.reset();
-        return next;
-      }
+      slot->start_text = slot->start_status == HAWSER_OK
+                             ? ""
+                             : describe(slot->start_status, fmt::format("{} start", stress_op_name(plan.op)));
       slot->op.reset(raw);
-      if (plan.cancel && is_canceller(*slot)) hawser_op_cancel(raw);
+      if (raw != nullptr && plan.cancel && is_canceller(*slot)) hawser_op_cancel(raw);
     }
     end(ReportCall::start, HAWSER_OK, 0);
-    return Next::go_on;
-  }
-
-  Next give_up_starting(const Slot& slot, hawser_status_t status) {
-    const std::string text = describe(status, fmt::format("{} start", stress_op_name(slot.plan.op)));
-    end(ReportCall::start, status, 0);
-    if (status == HAWSER_EXPELLED) return Next::rejoin;
-    if (is_stale_broadcast(slot, status, Info())) return Next::resync;
-    report_error(ReportCall::start, status, text, slot.index);
-    return Next::resync;
   }
 
   [[nodiscard]] bool is_canceller(const Slot& slot) const {
@@ -520,13 +508,14 @@ class Peer {
   Next wait(Slot& slot) {
     Info info;
     begin(report_call(slot), options_.op_timeout_ms, slot.index);
+    if (!slot.op) return settle(slot, slot.start_status, info, slot.start_text);
     hawser_status_t status = HAWSER_PENDING;
     if (slot.plan.poll) {
       while (status == HAWSER_PENDING) status = hawser_op_wait(slot.op.get(), poll_ms, &info.raw);
     } else {
       status = hawser_op_wait(slot.op.get(), 0, &info.raw);
     }
-    const Next next = settle(slot, status, info);
+    const Next next = settle(slot, status, info, sentence(slot, status));
     if (const hawser_status_t asked_again = hawser_op_test(slot.op.get(), nullptr); asked_again != status) {
       report_error(report_call(slot), asked_again,
                    fmt::format("asked again, the operation ended with {} instead of {}",
@@ -536,9 +525,13 @@ class Peer {
     return next;
   }
 
+  // What the library says about the call that has just returned.
+  static std::string sentence(const Slot& slot, hawser_status_t status) {
+    return status == HAWSER_OK ? "" : describe(status, stress_op_name(slot.plan.op));
+  }
+
   // Checks what the operation left behind, reports it, and says what to do next.
-  Next settle(Slot& slot, hawser_status_t status, const Info& info) {
-    const std::string text = status == HAWSER_OK ? "" : describe(status, stress_op_name(slot.plan.op));
+  Next settle(Slot& slot, hawser_status_t status, const Info& info, const std::string& text) {
     const ReportCall call = report_call(slot);
     if (status == HAWSER_OK) {
       damage_on_purpose(slot);

@@ -185,6 +185,7 @@ class Supervisor {
     add("--corrupt-round", options_.corrupt_round);
     request.report_end = pipe.write_end.get();
     request.stdout_is_stderr = true;
+    request.holds_sigterm = true;
     auto peer =
         std::make_unique<PeerProcess>(PeerProcess{next_number_, Child::start(request), std::move(pipe.read_end), {}});
     peer->is_newcomer = have_all_joined_;
