@@ -1,5 +1,5 @@
-// The communicator's and the operations' calls of the C API: they check arguments, translate, and leave every decision to the
-// runtime.
+// The communicator's and the operations' calls of the C API: they check arguments, translate, and leave every decision
+// to the runtime.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -106,19 +106,20 @@ Status read_config(const hawser_comm_config_t* given, Comm& comm) {
   runtime::CommOptions& options = comm.options;
   const char* coordinators = config.coordinators != nullptr ? config.coordinators : std::getenv("HAWSER_COORDINATORS");
   if (coordinators == nullptr || *coordinators == '\0') {
-    return {Code::INVALID_ARGUMENT, "no coordinator is given: set config.coordinators or HAWSER_COORDINATORS to HOST:PORT"};
+    return {Code::INVALID_ARGUMENT,
+            "no coordinator is given: set config.coordinators or HAWSER_COORDINATORS to HOST:PORT"};
   }
   if (Status status = options.set_coordinators(coordinators); !status.ok()) return status;
   options.name = config.name != nullptr ? config.name : default_name();
   if (options.name.size() > runtime::name_bytes_max || !valid_text(options.name)) {
-    return {Code::INVALID_ARGUMENT, fmt::format("name must be at most {} bytes of UTF-8 without control characters",
-                                                runtime::name_bytes_max)};
+    return {Code::INVALID_ARGUMENT,
+            fmt::format("name must be at most {} bytes of UTF-8 without control characters", runtime::name_bytes_max)};
   }
   options.group = config.group;
   options.min_size = config.min_size == 0 ? 1 : config.min_size;
   if (options.min_size > runtime::members_max) {
-    return {Code::INVALID_ARGUMENT, fmt::format("min_size {} is more than the {} members a group can have", config.min_size,
-                                                runtime::members_max)};
+    return {Code::INVALID_ARGUMENT, fmt::format("min_size {} is more than the {} members a group can have",
+                                                config.min_size, runtime::members_max)};
   }
   options.strands = config.strands == 0 ? strands_default : config.strands;
   if (options.strands > strands_max) {
@@ -198,7 +199,8 @@ void fill_id(PeerId id, hawser_peer_id_t& out) {
   std::memcpy(out.bytes, bytes.data(), bytes.size());
 }
 
-// ------------------------------------------------------------------------------------------------------------ operations
+// ------------------------------------------------------------------------------------------------------------
+// operations
 
 Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime::OpCall& call) {
   hawser_op_options_t options;
@@ -232,8 +234,8 @@ Status read_buffers(const Buffers& given, runtime::OpCall& call) {
   const auto dtype = static_cast<Dtype>(given.dtype);
   const std::size_t element = dtype_size(dtype);
   if (given.count > static_cast<std::size_t>(std::numeric_limits<std::ptrdiff_t>::max()) / element) {
-    return {Code::INVALID_ARGUMENT, fmt::format("count {} of {}-byte elements is more than memory can hold", given.count,
-                                                element)};
+    return {Code::INVALID_ARGUMENT,
+            fmt::format("count {} of {}-byte elements is more than memory can hold", given.count, element)};
   }
   if (given.count != 0) {
     if (given.both && given.send == nullptr) return {Code::INVALID_ARGUMENT, "send is NULL and count is not 0"};
@@ -241,8 +243,8 @@ Status read_buffers(const Buffers& given, runtime::OpCall& call) {
     const auto send = reinterpret_cast<std::uintptr_t>(given.send);
     const auto recv = reinterpret_cast<std::uintptr_t>(given.recv);
     if (send % element != 0 || recv % element != 0) {
-      return {Code::INVALID_ARGUMENT, fmt::format("{} is not aligned to its {}-byte elements",
-                                                  send % element != 0 ? "send" : "recv", element)};
+      return {Code::INVALID_ARGUMENT,
+              fmt::format("{} is not aligned to its {}-byte elements", send % element != 0 ? "send" : "recv", element)};
     }
     const std::size_t bytes = given.count * element;
     if (given.send != nullptr && given.recv != nullptr && send != recv && send < recv + bytes && recv < send + bytes) {
@@ -284,8 +286,8 @@ Status check_info(const hawser_op_info_t* info_out) {
   return read_sized(info_out, "hawser_op_info_t", asked);
 }
 
-Result<std::shared_ptr<runtime::OpRun>> start(const Call& entered, const hawser_op_options_t* options, const Buffers& buffers,
-                                              runtime::OpCall& call) {
+Result<std::shared_ptr<runtime::OpRun>> start(const Call& entered, const hawser_op_options_t* options,
+                                              const Buffers& buffers, runtime::OpCall& call) {
   if (!entered.valid()) return entered.status();
   if (Status status = read_options(options, entered.comm(), call); !status.ok()) return status;
   if (Status status = read_buffers(buffers, call); !status.ok()) return status;
@@ -293,8 +295,8 @@ Result<std::shared_ptr<runtime::OpRun>> start(const Call& entered, const hawser_
   return entered.engine().start(call);
 }
 
-Status run_blocking(hawser_comm_t* handle, const hawser_op_options_t* options, const Buffers& buffers, runtime::OpCall call,
-                    hawser_op_info_t* info_out) {
+Status run_blocking(hawser_comm_t* handle, const hawser_op_options_t* options, const Buffers& buffers,
+                    runtime::OpCall call, hawser_op_info_t* info_out) {
   const Call entered(handle);
   if (Status status = check_info(info_out); !status.ok()) return status;
   auto run = start(entered, options, buffers, call);
@@ -304,8 +306,8 @@ Status run_blocking(hawser_comm_t* handle, const hawser_op_options_t* options, c
   return report.status;
 }
 
-Status run_start(hawser_comm_t* handle, const hawser_op_options_t* options, const Buffers& buffers, runtime::OpCall call,
-                 hawser_op_t** op_out) {
+Status run_start(hawser_comm_t* handle, const hawser_op_options_t* options, const Buffers& buffers,
+                 runtime::OpCall call, hawser_op_t** op_out) {
   const Call entered(handle);
   if (op_out == nullptr) return {Code::INVALID_ARGUMENT, "op_out is NULL"};
   auto run = start(entered, options, buffers, call);
@@ -401,8 +403,8 @@ hawser_status_t hawser_comm_member(hawser_comm_t* comm, uint32_t rank, hawser_me
     if (auto ended = entered.engine().ended()) return *ended;
     const auto view = entered.engine().view();
     if (rank >= view.members.size()) {
-      return {Code::INVALID_ARGUMENT, fmt::format("rank {} is not in view {}, which has {} members", rank, view.number,
-                                                  view.members.size())};
+      return {Code::INVALID_ARGUMENT,
+              fmt::format("rank {} is not in view {}, which has {} members", rank, view.number, view.members.size())};
     }
     const auto& peer = view.members[rank].peer;
     hawser_member_t out = HAWSER_MEMBER_INIT;
@@ -457,7 +459,8 @@ hawser_status_t hawser_comm_destroy(hawser_comm_t* comm) {
 }
 
 hawser_status_t hawser_all_reduce(hawser_comm_t* comm, const void* send, void* recv, size_t count, hawser_dtype_t dtype,
-                                  hawser_redop_t redop, const hawser_op_options_t* options, hawser_op_info_t* info_out) {
+                                  hawser_redop_t redop, const hawser_op_options_t* options,
+                                  hawser_op_info_t* info_out) {
   return guarded("hawser_all_reduce", [&]() -> Status {
     auto call = all_reduce_call(redop);
     if (!call.ok()) return call.status();
@@ -478,7 +481,8 @@ hawser_status_t hawser_all_reduce_start(hawser_comm_t* comm, const void* send, v
 hawser_status_t hawser_broadcast(hawser_comm_t* comm, const void* send, void* recv, size_t count, hawser_dtype_t dtype,
                                  uint32_t root, const hawser_op_options_t* options, hawser_op_info_t* info_out) {
   return guarded("hawser_broadcast", [&]() -> Status {
-    return run_blocking(comm, options, {send, recv, count, static_cast<int>(dtype), false}, broadcast_call(root), info_out);
+    return run_blocking(comm, options, {send, recv, count, static_cast<int>(dtype), false}, broadcast_call(root),
+                        info_out);
   });
 }
 

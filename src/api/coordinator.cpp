@@ -20,8 +20,8 @@ Coordinators& coordinators() {
   return *registry;
 }
 
-// The way from a handle to its service for a signal handler, which may take no lock. A destroyer empties the slot, then waits
-// for those who are just in it.
+// The way from a handle to its service for a signal handler, which may take no lock. A destroyer empties the slot, then
+// waits for those who are just in it.
 struct StopSlot {
   std::atomic<std::uintptr_t> handle{0};
   std::atomic<runtime::CoordinatorService*> service{nullptr};

@@ -1,5 +1,5 @@
-// Handles of the C API. What a caller holds is a number dressed as a pointer: it is looked up, never followed, so a NULL, stale
-// or foreign handle is an error and not undefined behaviour. Numbers are never used again. Any thread.
+// Handles of the C API. What a caller holds is a number dressed as a pointer: it is looked up, never followed, so a
+// NULL, stale or foreign handle is an error and not undefined behaviour. Numbers are never used again. Any thread.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,5 @@
-// What every function of the C API shares: the thread's last sentence, structs of several sizes, no exception to the outside.
+// What every function of the C API shares: the thread's last sentence, structs of several sizes, no exception to the
+// outside.
 #pragma once
 
 #include <fmt/format.h>
@@ -32,8 +33,8 @@ hawser_status_t guarded(const char* call, Body&& body) {
   }
 }
 
-// Reads a struct that begins with its size. An older caller's is shorter: the rest is zero, which means default. A newer
-// caller's is longer: what this library does not know must be zero.
+// Reads a struct that begins with its size. An older caller's is shorter: the rest is zero, which means default. A
+// newer caller's is longer: what this library does not know must be zero.
 template <typename T>
 Status read_sized(const T* given, const char* name, T& out) {
   out = T{};
@@ -50,8 +51,8 @@ Status read_sized(const T* given, const char* name, T& out) {
   for (std::size_t i = sizeof(T); i < size; ++i) {
     if (bytes[i] != 0) {
       return {Code::UNSUPPORTED,
-              fmt::format("{} is of a newer version ({} bytes) and uses fields that this library ({}) does not know", name,
-                          size, HAWSER_VERSION_STRING)};
+              fmt::format("{} is of a newer version ({} bytes) and uses fields that this library ({}) does not know",
+                          name, size, HAWSER_VERSION_STRING)};
     }
   }
   return {};

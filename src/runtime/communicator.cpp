@@ -1,5 +1,5 @@
-// The control thread of a membership; see the header. Everything in Control but its constructor, join and the destructor
-// runs on the control thread.
+// The control thread of a membership; see the header. Everything in Control but its constructor, join and the
+// destructor runs on the control thread.
 #include "runtime/communicator.hpp"
 
 #include <fmt/format.h>
@@ -22,7 +22,7 @@ namespace {
 
 using protocol::Member;
 
-constexpr std::int64_t retry_ms_min = 100;   // between attempts to connect, doubling
+constexpr std::int64_t retry_ms_min = 100;  // between attempts to connect, doubling
 constexpr std::int64_t retry_ms_max = 2000;
 constexpr std::size_t handshakes_max = 256;  // incoming connections that have not said who they are
 constexpr std::uint32_t strands_max = 64;
@@ -131,8 +131,8 @@ class Communicator::Control {
   std::map<StrandKey, Dial> dials_;
   std::map<std::uint64_t, Incoming> incoming_;
   std::uint64_t incoming_ids_ = 0;
-  std::set<StrandKey> up_;    // strands that this end dialled and that stand
-  std::size_t unresolved_ = 0;  // coordinator addresses in a row whose names do not resolve
+  std::set<StrandKey> up_;                   // strands that this end dialled and that stand
+  std::size_t unresolved_ = 0;               // coordinator addresses in a row whose names do not resolve
   std::map<PeerId, std::int64_t> reported_;  // suspected since
   wire::View view_;
   bool ended_ = false;
@@ -153,9 +153,8 @@ Status Communicator::Control::start() {
   config.group = options_.group;
   config.min_size = options_.min_size;
   config.name = options_.name;
-  engine_ = std::make_unique<Engine>(std::move(config), [this, mailbox = loop_->mailbox()] {
-    mailbox->post([this] { drain(); });
-  });
+  engine_ = std::make_unique<Engine>(std::move(config),
+                                     [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); });
   return engine_->start_threads(options_.io_threads);
 }
 
@@ -190,7 +189,8 @@ Status Communicator::Control::join(std::int64_t timeout_ms) {
   return status;
 }
 
-// ---------------------------------------------------------------------------------------------------------- the engine's word
+// ---------------------------------------------------------------------------------------------------------- the
+// engine's word
 
 void Communicator::Control::drain() {
   auto tasks = engine_->take_tasks();
@@ -274,7 +274,8 @@ void Communicator::Control::watch_links() {
   links_timer_->start(next);
 }
 
-// ----------------------------------------------------------------------------------------------------------- coordinator
+// -----------------------------------------------------------------------------------------------------------
+// coordinator
 
 void Communicator::Control::join_failed(Status status) {
   {
@@ -288,17 +289,17 @@ void Communicator::Control::connect_coordinator() {
   if (ended_ || control_) return;
   const io::Endpoint& endpoint = options_.coordinators[coordinator_index_ % options_.coordinators.size()];
   const std::string address = io::format_endpoint(endpoint.host, endpoint.port.value_or(0));
-  connector_ = std::make_unique<io::TcpConnector>(
-      *loop_, endpoint.host, endpoint.port.value_or(0), io::ConnectTimeouts{},
-      [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
-        const auto gone = std::move(connector_);
-        if (!stream.ok()) return coordinator_failed(stream.status());
-        coordinator_connected(std::move(stream.value()), address);
-      });
+  connector_ =
+      std::make_unique<io::TcpConnector>(*loop_, endpoint.host, endpoint.port.value_or(0), io::ConnectTimeouts{},
+                                         [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
+                                           const auto gone = std::move(connector_);
+                                           if (!stream.ok()) return coordinator_failed(stream.status());
+                                           coordinator_connected(std::move(stream.value()), address);
+                                         });
 }
 
-// Tries the next address; after the last one, waits a little and begins again. A name that does not resolve will not do so a
-// moment later either, so when that is true of every address the join fails at once.
+// Tries the next address; after the last one, waits a little and begins again. A name that does not resolve will not do
+// so a moment later either, so when that is true of every address the join fails at once.
 void Communicator::Control::coordinator_failed(const Status& why) {
   {
     const std::lock_guard hold(join_mutex_);
@@ -359,8 +360,8 @@ void Communicator::Control::on_control_closed(const Status& why) {
       return join_failed(Status(why.code(), fmt::format("{}: {}", coordinator_text_, why.text())));
     case Code::TIMEOUT:
     case Code::INVALID_ARGUMENT:
-      return join_failed(Status(Code::NOT_A_COORDINATOR,
-                                fmt::format("{} does not answer like a coordinator: {}", coordinator_text_, why.text())));
+      return join_failed(Status(Code::NOT_A_COORDINATOR, fmt::format("{} does not answer like a coordinator: {}",
+                                                                     coordinator_text_, why.text())));
     default:
       break;
   }
@@ -376,8 +377,9 @@ void Communicator::Control::listen(const Member::Listen& wanted) {
     if (options_.listen.port) options.ports = {*options_.listen.port, *options_.listen.port};
     auto socket = io::bind_listener(options);
     if (!socket.ok()) return join_failed(socket.status());
-    auto listener = io::TcpListener::create(*loop_, std::move(socket.value()),
-                                            [this](std::unique_ptr<io::TcpStream> stream) { accept(std::move(stream)); });
+    auto listener =
+        io::TcpListener::create(*loop_, std::move(socket.value()),
+                                [this](std::unique_ptr<io::TcpStream> stream) { accept(std::move(stream)); });
     if (!listener.ok()) return join_failed(listener.status());
     listener_ = std::move(listener.value());
   }
@@ -388,7 +390,8 @@ void Communicator::Control::listen(const Member::Listen& wanted) {
   engine_->step(Member::Listening{host, options_.advertise.port.value_or(address.port())});
 }
 
-// --------------------------------------------------------------------------------------------------------------- strands
+// ---------------------------------------------------------------------------------------------------------------
+// strands
 
 void Communicator::Control::meet(const Member::Meet& meet) {
   met_[meet.peer.id] = Met{meet.peer, meet.ticket};
@@ -414,7 +417,8 @@ void Communicator::Control::view_installed(const Member::ViewInstalled& installe
   for (const auto& gone : installed.departures) part(gone.id);
   view_ = installed.view;
   const auto& members = view_.members;
-  const auto self = std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == engine_->self(); });
+  const auto self =
+      std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == engine_->self(); });
   if (self == members.end() || members.size() < 2) return;
   const auto rank = static_cast<std::size_t>(self - members.begin());
   std::set<PeerId> neighbours;
@@ -544,7 +548,8 @@ void Communicator::Control::admit_strand(std::uint64_t id) {
                       std::move(released.value().received), std::move(released.value().unsent));
 }
 
-// ------------------------------------------------------------------------------------------------------------ the outside
+// ------------------------------------------------------------------------------------------------------------ the
+// outside
 
 Communicator::Communicator() = default;
 Communicator::~Communicator() = default;

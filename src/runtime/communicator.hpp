@@ -1,6 +1,6 @@
-// One membership as a running thing: the control thread with its connection to a coordinator, the listener and the dialling
-// of strands, and the engine with its io threads. Made when a join begins, destroyed when it failed or the user is done.
-// Calls may come from any thread but the library's own.
+// One membership as a running thing: the control thread with its connection to a coordinator, the listener and the
+// dialling of strands, and the engine with its io threads. Made when a join begins, destroyed when it failed or the
+// user is done. Calls may come from any thread but the library's own.
 #pragma once
 
 #include <cstdint>
@@ -31,7 +31,7 @@ struct CommOptions {
   std::uint32_t min_size = 1;
   std::uint32_t strands = 4;
   std::uint32_t io_threads = 1;
-  io::Endpoint listen;     // host empty: every local address
+  io::Endpoint listen;  // host empty: every local address
   bool listen_set = false;
   io::Endpoint advertise;  // host empty: as the coordinator sees this peer
   io::PortRange ports;
@@ -47,8 +47,8 @@ class Communicator {
 
   // Blocks until this peer is a member. After a failure the object is of no more use.
   Status join(std::int64_t timeout_ms);
-  // Ends everything and joins the threads; the engine may still be asked about operations. More than once is fine, from one
-  // thread at a time.
+  // Ends everything and joins the threads; the engine may still be asked about operations. More than once is fine, from
+  // one thread at a time.
   void close();
   [[nodiscard]] Engine& engine();
   // The address at which a member is dialled from here.

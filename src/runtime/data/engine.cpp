@@ -16,9 +16,9 @@ namespace {
 
 using protocol::Member;
 
-constexpr std::uint32_t ack_frames = 8;           // acknowledged together, so that small operations cost no extra frames
-constexpr std::uint64_t ack_bytes = 1U << 20;     // or when so much came
-constexpr std::size_t fill_bytes = 512U << 10;    // handed to a strand at once
+constexpr std::uint32_t ack_frames = 8;         // acknowledged together, so that small operations cost no extra frames
+constexpr std::uint64_t ack_bytes = 1U << 20;   // or when so much came
+constexpr std::size_t fill_bytes = 512U << 10;  // handed to a strand at once
 constexpr std::size_t fill_frames = 16;
 constexpr std::size_t light_bytes_max = 64U << 10;  // an operation up to this size rides with its control frames
 constexpr std::size_t copy_bytes = 1U << 20;        // piece of a local copy
@@ -56,7 +56,8 @@ void Engine::stop_threads() {
   for (const auto& thread : threads_) thread->stop();
 }
 
-// ----------------------------------------------------------------------------------------------------------- the machine
+// ----------------------------------------------------------------------------------------------------------- the
+// machine
 
 void Engine::task(ControlTask task) {
   tasks_.push_back(std::move(task));
@@ -135,7 +136,8 @@ void Engine::perform_view(const Member::ViewInstalled& installed) {
   for (auto it = stash_.begin(); it != stash_.end();) {
     std::erase_if(it->second, [&](const Stashed& piece) {
       const bool stale = piece.header.epoch != installed.view.epoch || !member_.ledger().is_future(it->first);
-      if (auto link = links_.find(piece.from); stale && link != links_.end()) link->second.stashed -= piece.payload.size();
+      if (auto link = links_.find(piece.from); stale && link != links_.end())
+        link->second.stashed -= piece.payload.size();
       return stale;
     });
     it = it->second.empty() ? stash_.erase(it) : std::next(it);
@@ -157,7 +159,8 @@ OpRun* Engine::find(const wire::OpKey& key) {
   return it == ops_.end() ? nullptr : it->second.get();
 }
 
-// ------------------------------------------------------------------------------------------------------------ operations
+// ------------------------------------------------------------------------------------------------------------
+// operations
 
 Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   auto op = std::make_shared<OpRun>();
@@ -188,9 +191,8 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   if (call.kind == wire::OpKind::broadcast) {
     const auto& members = member_.view().members;
     if (call.root >= members.size()) {
-      return Status(Code::INVALID_ARGUMENT,
-                    fmt::format("root {} is no rank of view {}, which has {} members", call.root, member_.view().number,
-                                members.size()));
+      return Status(Code::INVALID_ARGUMENT, fmt::format("root {} is no rank of view {}, which has {} members",
+                                                        call.root, member_.view().number, members.size()));
     }
     op.params.root = members[call.root].peer.id;
     const bool root = op.params.root == config_.id;
@@ -218,14 +220,15 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
 
 // For traces: which call this is.
 void Engine::trace(const char* what, const OpRun& op) const {
-  log::message(log::Subsystem::data, log::Level::trace, "{} {}: op {}.{}.{}, epoch {}, {} participants, {} units to come",
-               short_name(config_.id), what, op.key.generation, op.key.tag, op.key.sequence, op.epoch,
-               op.participants.size(), op.remaining);
+  log::message(log::Subsystem::data, log::Level::trace,
+               "{} {}: op {}.{}.{}, epoch {}, {} participants, {} units to come", short_name(config_.id), what,
+               op.key.generation, op.key.tag, op.key.sequence, op.epoch, op.participants.size(), op.remaining);
 }
 
 void Engine::begin(OpRun& op) {
   if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
-  const Status status = op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
+  const Status status =
+      op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
   trace("begins", op);
   if (!status.ok()) {
     Actions actions;
@@ -435,8 +438,8 @@ void Engine::take_stash(OpRun& op) {
   }
 }
 
-// Whether a data frame is a unit that this operation still needs. Bytes of a call with other parameters are not: the Begin
-// that came with them ends the operation by name. A frame that fits no schedule is a mistake of the peer.
+// Whether a data frame is a unit that this operation still needs. Bytes of a call with other parameters are not: the
+// Begin that came with them ends the operation by name. A frame that fits no schedule is a mistake of the peer.
 bool Engine::wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const {
   if (header.check != op.check) return false;
   if (from != op.predecessor || header.slice >= op.schedule.slices() || !op.schedule.receives(header.step) ||
@@ -448,7 +451,8 @@ bool Engine::wanted(const OpRun& op, PeerId from, const wire::FrameHeader& heade
   return op.received[op.unit_index(header.slice, header.step)] == 0;
 }
 
-// --------------------------------------------------------------------------------------------------------- what comes in
+// --------------------------------------------------------------------------------------------------------- what comes
+// in
 
 Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why) {
   const Lock lock(mutex_);
@@ -544,7 +548,8 @@ void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& di
   complete_unit(op, sink.slice, sink.step);
 }
 
-bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload, std::string& why) {
+bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload,
+                      std::string& why) {
   const Lock lock(mutex_);
   taken_in(strand, payload.size());
   auto link = links_.find(strand.peer());
@@ -602,7 +607,8 @@ void Engine::acknowledged(Strand& strand, std::uint32_t count) {
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------- what goes out
+// ---------------------------------------------------------------------------------------------------------- what goes
+// out
 
 void Engine::schedule(Strand& strand) {
   if (strand.shared.scheduled || strand.shared.lost) return;
@@ -704,7 +710,8 @@ void Engine::forget(Strand& strand, const std::string& why) {
   strand.shared.parked = false;
   --metrics_.strands_open;
   std::deque<OutFrame> frames = strand.take_back();
-  for (auto& [key, op] : ops_) std::replace(op->receiving.begin(), op->receiving.end(), &strand, static_cast<Strand*>(nullptr));
+  for (auto& [key, op] : ops_)
+    std::replace(op->receiving.begin(), op->receiving.end(), &strand, static_cast<Strand*>(nullptr));
   auto it = links_.find(strand.peer());
   if (it == links_.end()) return;
   Link& link = it->second;
@@ -781,7 +788,8 @@ std::vector<std::pair<PeerId, std::int64_t>> Engine::unlinked() {
   return out;
 }
 
-// ------------------------------------------------------------------------------------------------------------- deadlines
+// -------------------------------------------------------------------------------------------------------------
+// deadlines
 
 std::optional<std::int64_t> Engine::next_deadline() {
   const Lock lock(mutex_);
@@ -809,8 +817,8 @@ void Engine::on_time() {
       if (!member_.has_coordinator() && !member_.ledger().said_done(op->key)) {
         fail_undecided(*op);
       } else {
-        member_.vote(op->key, wire::FaultReason::timeout, fmt::format("the deadline of {} ms passed", op->call.timeout_ms),
-                     actions);
+        member_.vote(op->key, wire::FaultReason::timeout,
+                     fmt::format("the deadline of {} ms passed", op->call.timeout_ms), actions);
         perform(actions);
       }
     } else if (now >= op->deadline_ms + 2 * static_cast<std::int64_t>(member_.peer_timeout_ms())) {
@@ -819,7 +827,8 @@ void Engine::on_time() {
   }
 }
 
-// Nobody could be asked what became of it. Before its Done this peer has not agreed to anything; afterwards it cannot know.
+// Nobody could be asked what became of it. Before its Done this peer has not agreed to anything; afterwards it cannot
+// know.
 void Engine::fail_undecided(OpRun& op) {
   Actions actions;
   if (member_.ledger().said_done(op.key)) {
@@ -827,15 +836,16 @@ void Engine::fail_undecided(OpRun& op) {
                     "the result was ready here, but whether the others have it could not be learnt before the deadline",
                     actions);
   } else {
-    member_.abandon(op.key, Code::NO_COORDINATOR,
-                    fmt::format("the deadline of {} ms passed and no coordinator could decide the operation",
-                                op.call.timeout_ms),
-                    actions);
+    member_.abandon(
+        op.key, Code::NO_COORDINATOR,
+        fmt::format("the deadline of {} ms passed and no coordinator could decide the operation", op.call.timeout_ms),
+        actions);
   }
   perform(actions);
 }
 
-// ---------------------------------------------------------------------------------------------------------- user threads
+// ---------------------------------------------------------------------------------------------------------- user
+// threads
 
 OpReport Engine::report(const OpRun& op) const {
   OpReport out;
@@ -921,7 +931,8 @@ Status Engine::leave(std::int64_t timeout_ms) {
   if (!changed_.wait_until(lock, deadline, [&] { return ended_.has_value(); })) {
     member_.step(Member::AbortCalled{}, env_plain(), actions);
     perform(actions);
-    return {Code::TIMEOUT, fmt::format("left without the coordinator's answer, which did not come within {} ms", timeout_ms)};
+    return {Code::TIMEOUT,
+            fmt::format("left without the coordinator's answer, which did not come within {} ms", timeout_ms)};
   }
   return ended_->code() == Code::ABORTED ? Status{} : *ended_;
 }

@@ -1,6 +1,6 @@
 // The data plane of one membership and the place where it meets the member's machine. One mutex guards the machine, the
-// table of operations and the queues; system calls and arithmetic on user memory happen outside it, under a strand's guard
-// (lock order: engine mutex, then guard). What the control thread has to do is put into an outbox, in order.
+// table of operations and the queues; system calls and arithmetic on user memory happen outside it, under a strand's
+// guard (lock order: engine mutex, then guard). What the control thread has to do is put into an outbox, in order.
 // docs/threading.md has the picture.
 #pragma once
 
@@ -34,9 +34,10 @@ struct StrandLost {
   std::string why;
 };
 // Orders for the control thread.
-using ControlTask = std::variant<protocol::Member::SendControl, protocol::Member::CloseControl, protocol::Member::Listen,
-                                 protocol::Member::Meet, protocol::Member::Part, protocol::Member::ViewInstalled,
-                                 protocol::Member::Ended, protocol::Member::Tick, StrandLost>;
+using ControlTask =
+    std::variant<protocol::Member::SendControl, protocol::Member::CloseControl, protocol::Member::Listen,
+                 protocol::Member::Meet, protocol::Member::Part, protocol::Member::ViewInstalled,
+                 protocol::Member::Ended, protocol::Member::Tick, StrandLost>;
 
 struct EngineMetrics {
   std::uint64_t bytes_sent = 0;
@@ -63,7 +64,8 @@ struct OpReport {
 
 class Engine {
  public:
-  // `kick` is called under no lock of the caller's when the outbox got its first task; it makes the control thread drain.
+  // `kick` is called under no lock of the caller's when the outbox got its first task; it makes the control thread
+  // drain.
   Engine(protocol::MemberConfig config, std::function<void()> kick);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -104,7 +106,8 @@ class Engine {
   enum class Verdict : std::uint8_t { small, sink, stash, discard, park, refuse };
   // What to do with the frame whose header came; fills the sink, or says why it is refused.
   Verdict on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why);
-  bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload, std::string& why);
+  bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                std::string& why);
   void on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
   bool on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload, std::string& why);
   void on_discarded(Strand& strand, const wire::FrameHeader& header);
@@ -146,8 +149,8 @@ class Engine {
   void perform_view(const protocol::Member::ViewInstalled& installed);
   void say_done(const protocol::SayDone& say);
   void trace(const char* what, const OpRun& op) const;
-  void begin(OpRun& op);                 // an attempt among the members of the view
-  void announce(OpRun& op);              // Begin to the neighbours, first units
+  void begin(OpRun& op);     // an attempt among the members of the view
+  void announce(OpRun& op);  // Begin to the neighbours, first units
   void unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void enqueue(OpRun& op, OpRun::Unit unit);
   void successor_begun(OpRun& op);

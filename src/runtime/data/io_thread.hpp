@@ -1,5 +1,5 @@
-// A thread that moves data: an event loop with the strands it owns and a scratch buffer for bytes on their way through a
-// reduction.
+// A thread that moves data: an event loop with the strands it owns and a scratch buffer for bytes on their way through
+// a reduction.
 #pragma once
 
 #include <cstddef>

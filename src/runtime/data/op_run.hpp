@@ -1,5 +1,5 @@
-// One operation on this member: the user's buffers, the schedule of the current attempt and how far it has come. Also Sink,
-// the place where the payload of one unit goes: copied or reduced as the bytes arrive.
+// One operation on this member: the user's buffers, the schedule of the current attempt and how far it has come. Also
+// Sink, the place where the payload of one unit goes: copied or reduced as the bytes arrive.
 //
 // OpRun is guarded by the engine's mutex, but for the memory of the buffers, which io threads read and write under the
 // mutex of the strand that carries the unit (docs/threading.md#buffers).
@@ -48,12 +48,12 @@ struct OpCall {
 struct Sink {
   enum class Mode : std::uint8_t {
     discard,
-    copy,         // final bytes, straight into place
-    reduce,       // native elements: dst = in + own
-    pair,         // half-width floats of two members: narrow(first(in, own))
-    first,        // half-width: wide partial = first(in, own)
-    next,         // wide partial = next(in, own)
-    last,         // narrow(next(in, own))
+    copy,    // final bytes, straight into place
+    reduce,  // native elements: dst = in + own
+    pair,    // half-width floats of two members: narrow(first(in, own))
+    first,   // half-width: wide partial = first(in, own)
+    next,    // wide partial = next(in, own)
+    last,    // narrow(next(in, own))
   };
   Mode mode = Mode::discard;
   std::shared_ptr<OpRun> op;
@@ -70,9 +70,9 @@ struct Sink {
   std::uint8_t* saved = nullptr;   // and say so here
   bool divide = false;
   std::uint32_t divisor = 1;
-  bool digests = false;            // what is in dst afterwards is final
+  bool digests = false;  // what is in dst afterwards is final
   std::uint64_t piece = 0;
-  std::size_t taken = 0;           // elements
+  std::size_t taken = 0;  // elements
 
   // Consumes whole elements from bytes that are aligned to them; gives the number of bytes used.
   std::size_t take(std::span<const std::byte> bytes);
@@ -105,14 +105,14 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::vector<Strand*> receiving;      // per unit: the strand that brings it now
   std::size_t remaining = 0;           // units still to come, and for a root the pieces still to be digested
   kernels::Digest digest;
-  bool successor_begun = false;        // its buffers are posted
-  std::size_t eager_bytes = 0;         // sent to it before it said so
+  bool successor_begun = false;  // its buffers are posted
+  std::size_t eager_bytes = 0;   // sent to it before it said so
   struct Unit {
     std::uint32_t slice = 0;
     std::uint32_t step = 0;
   };
-  std::vector<Unit> held;  // ready, waiting for the successor
-  std::size_t queued = 0;  // frames and units in queues of links and strands
+  std::vector<Unit> held;                                  // ready, waiting for the successor
+  std::size_t queued = 0;                                  // frames and units in queues of links and strands
   std::map<std::uint64_t, std::unique_ptr<float[]>> wide;  // partial sums to be sent, by unit
   std::unique_ptr<std::byte[]> snapshot;                   // in place: what was overwritten
   std::vector<std::uint8_t> saved;                         // per piece, written under the strand's mutex

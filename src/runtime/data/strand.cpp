@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::size_t read_bytes_per_event = 4U << 20;  // then other strands get their turn
 constexpr std::size_t frames_per_send = 16;
-constexpr std::size_t read_ahead_bytes = 16384;  // of what follows a header: small frames together, large ones not copied twice
+constexpr std::size_t read_ahead_bytes =
+    16384;  // of what follows a header: small frames together, large ones not copied twice
 constexpr std::size_t in_place_bytes_min = 4096;  // less is cheaper through the buffer, with the next header
 
 // What is sent of a frame whose operation is gone: the receiver throws it away.
@@ -112,7 +113,8 @@ void Strand::fail(const std::string& why) {
   close();
 }
 
-// ---------------------------------------------------------------------------------------------------------------- reading
+// ----------------------------------------------------------------------------------------------------------------
+// reading
 
 bool Strand::got(ssize_t bytes) {
   if (bytes > 0) return true;
@@ -308,7 +310,8 @@ void Strand::frame_complete() {
   }
 }
 
-// ---------------------------------------------------------------------------------------------------------------- sending
+// ----------------------------------------------------------------------------------------------------------------
+// sending
 
 void Strand::push(OutFrame frame) {
   frame.bytes = wire::encode_header(frame.header);

@@ -1,6 +1,6 @@
-// One TCP connection of a rope: reads frames and feeds their payload to where the engine says, and sends the frames that the
-// engine hands it. Runs on its io thread; `guard` is held while the user's memory is touched, so that the engine can take a
-// buffer away (detach) and know that nobody uses it any more.
+// One TCP connection of a rope: reads frames and feeds their payload to where the engine says, and sends the frames
+// that the engine hands it. Runs on its io thread; `guard` is held while the user's memory is touched, so that the
+// engine can take a buffer away (detach) and know that nobody uses it any more.
 #pragma once
 
 #include <uv.h>
@@ -29,13 +29,13 @@ class IoThread;
 struct OutFrame {
   wire::FrameHeader header;
   std::array<std::uint8_t, wire::frame_header_bytes> bytes = {};  // the header, encoded
-  std::vector<std::uint8_t> small;     // payload of begin and done
+  std::vector<std::uint8_t> small;                                // payload of begin and done
   std::span<const std::byte> payload;  // of data: in the user's memory while the operation lives
   std::shared_ptr<OpRun> op;           // data: whose it is
   std::uint64_t attempt = 0;
   std::uint32_t slice = 0;
   std::uint32_t step = 0;
-  bool digests = false;     // the sender is the source of these bytes and digests them as they go
+  bool digests = false;  // the sender is the source of these bytes and digests them as they go
   kernels::Digest digest;
 
   [[nodiscard]] bool tracked() const { return header.type != wire::FrameType::ack; }
@@ -60,9 +60,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   // On the io thread.
   bool open(uv_loop_t* loop);  // begins to poll; false: the loop would not take the socket
   void on_ready(int status, int events);
-  void resume();    // the frame that was parked may be looked at again
-  void pump();      // sends what the engine has, as far as the kernel takes it
-  void close();     // now; the engine has forgotten it
+  void resume();  // the frame that was parked may be looked at again
+  void pump();    // sends what the engine has, as far as the kernel takes it
+  void close();   // now; the engine has forgotten it
 
   // By the engine, under its mutex: nothing of this attempt is touched any more when it returns.
   void detach(const OpRun& op);
@@ -73,13 +73,13 @@ class Strand : public std::enable_shared_from_this<Strand> {
 
   // Guarded by the engine's mutex.
   struct Shared {
-    std::deque<OutFrame> unacked;        // sent; kept until the other end says it has taken them in
-    std::uint64_t frames_in = 0;         // tracked frames taken in
-    std::uint64_t bytes_in = 0;          // since the last ack
-    std::uint64_t acked_in = 0;          // of them, acknowledged
-    bool idle = true;                    // has nothing to send and will be woken
-    bool scheduled = false;              // in its thread's list
-    bool parked = false;                 // holds a frame for a view that is not installed here yet
+    std::deque<OutFrame> unacked;  // sent; kept until the other end says it has taken them in
+    std::uint64_t frames_in = 0;   // tracked frames taken in
+    std::uint64_t bytes_in = 0;    // since the last ack
+    std::uint64_t acked_in = 0;    // of them, acknowledged
+    bool idle = true;              // has nothing to send and will be woken
+    bool scheduled = false;        // in its thread's list
+    bool parked = false;           // holds a frame for a view that is not installed here yet
     bool lost = false;
     bool closing = false;
   } shared;
@@ -93,16 +93,16 @@ class Strand : public std::enable_shared_from_this<Strand> {
   enum class Reading : std::uint8_t { header, small, sink, stash, parked };
 
   void read_some();
-  bool read_into_buffer();          // false: nothing more to read now
+  bool read_into_buffer();  // false: nothing more to read now
   bool read_into_place();
   bool got(ssize_t bytes);
-  void parse();                     // what is in the buffer
-  void begin_frame();               // the header is there, or was parked
+  void parse();        // what is in the buffer
+  void begin_frame();  // the header is there, or was parked
   void feed(std::span<const std::byte> bytes);
   void feed_sink(std::span<const std::byte> bytes);
   void reduce_scratch(std::size_t bytes);
   void frame_complete();
-  bool send_some();                 // false: the kernel takes no more now
+  bool send_some();  // false: the kernel takes no more now
   void set_interest();
   void fail(const std::string& why);
 
