@@ -63,9 +63,9 @@ struct PeerProcess {
   bool is_newcomer = false;  // not one of the first
   bool is_killed = false;    // its end by SIGKILL is ours
   bool is_stopped = false;
-  bool is_excused = false;  // was stopped, and has not committed anything since
-  std::uint32_t id = 0;     // short id as member
+  std::uint32_t id = 0;  // short id as member
   std::uint64_t resume_ns = never;
+  std::uint64_t excused_until_ns = 0;  // what a peer does that was stopped, it need not answer for
 
   // The call it is in, for the watchdog; none: it computes between calls.
   ReportCall call = ReportCall::none;
@@ -286,18 +286,19 @@ class Supervisor {
         return;
       case ReportKind::joined:
         peer.id = report.participants[0];
-        peer.is_excused = false;
         if (peer.phase == Phase::joining) peer.phase = Phase::member;
         if (have_all_joined_) ++counters_.joins;
         return;
       case ReportKind::expelled:
         ++counters_.expulsions;
-        if (!peer.is_excused) note(fmt::format("peer {} was expelled without having been stopped", peer.number));
+        if (report.time_ns > peer.excused_until_ns) {
+          note(fmt::format("peer {} was expelled without having been stopped", peer.number));
+        }
         if (peer.phase == Phase::member) peer.phase = Phase::joining;
         forget_in_kills(peer, false);
         return;
       case ReportKind::error:
-        if (peer.is_excused) return;
+        if (report.time_ns <= peer.excused_until_ns) return;
         ++errors_by_status_[hawser_status_name(static_cast<hawser_status_t>(report.status))];
         complain("error", counters_.errors,
                  fmt::format("peer {} in {}: {}", peer.number, where(peer), report.text.data()));
@@ -314,7 +315,7 @@ class Supervisor {
     peer.call = ReportCall::none;
     peer.call_began_ns = report.time_ns;
     const std::uint64_t limit_us = (std::uint64_t{report.deadline_ms} + options_.hang_bound_ms) * 1000;
-    if (report.duration_us > limit_us && !peer.is_excused) {
+    if (report.duration_us > limit_us && report.time_ns > peer.excused_until_ns) {
       complain("hang", counters_.hangs,
                fmt::format("peer {} was {} ms in {}, whose deadline is {} ms", peer.number, report.duration_us / 1000,
                            where(peer), report.deadline_ms));
@@ -340,7 +341,6 @@ class Supervisor {
   // ------------------------------------------------------------ recoveries
   void on_committed(PeerProcess& peer, const Report& report) {
     last_commit_ns_ = std::max(last_commit_ns_, report.time_ns);
-    if (!peer.is_stopped) peer.is_excused = false;
     for (Kill& kill : pending_kills_) {
       const auto members = report.members();
       if (std::find(members.begin(), members.end(), kill.victim) != members.end()) continue;
@@ -458,6 +458,8 @@ class Supervisor {
     peer.is_stopped = false;
     peer.resume_ns = never;
     peer.call_began_ns = monotonic_ns();
+    // By then it knows whether it was removed meanwhile.
+    peer.excused_until_ns = peer.call_began_ns + std::uint64_t{2} * options_.peer_timeout_ms * ns_per_ms;
     peer.child.send_signal(SIGCONT);
   }
 
@@ -522,7 +524,7 @@ class Supervisor {
     ++counters_.stops;
     const double timeouts = draw() % 2 == 0 ? 0.1 + 0.3 * draw_unit() : 1.5 + draw_unit();
     victim.is_stopped = true;
-    victim.is_excused = true;
+    victim.excused_until_ns = never;
     victim.resume_ns = monotonic_ns() + static_cast<std::uint64_t>(timeouts * options_.peer_timeout_ms * 1e6);
     victim.child.send_signal(SIGSTOP);
     forget_in_kills(victim, true);
