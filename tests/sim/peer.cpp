@@ -506,7 +506,7 @@ void Peer::call(std::size_t position) {
   params.count = spec.count;
   if (spec.kind == wire::OpKind::broadcast) params.root = view.members[spec.root % view.members.size()].peer.id;
   std::uint64_t tag = spec.tag;
-  if (spec.deviator == slot_) {
+  if (spec.deviator == slot_ && !world_.quiet) {
     if (spec.deviation == Deviation::skip) return;
     if (spec.deviation == Deviation::params) ++params.count;
     if (spec.deviation == Deviation::tag) tag += 1000000;

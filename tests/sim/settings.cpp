@@ -80,6 +80,33 @@ Settings draw_settings(std::uint64_t seed) {
   s.begin_to_all = random.chance(0.5);
   s.shuffle = random.chance(0.4);
   s.stale_frames = random.chance(0.5);
+  // Two kinds of trouble that need much of the same at once.
+  const auto many = [&](Fault kind, std::int64_t least, std::int64_t most) {
+    s.faults[static_cast<std::size_t>(kind)] = static_cast<std::uint32_t>(random.range(least, most));
+  };
+  if (random.chance(0.2)) {  // view changes without a loss, close to one with
+    s.groups = 1;
+    s.peers = s.peers_first = s.min_size = 3;
+    s.control_delay = std::max<Micros>(s.control_delay, 500);
+    s.strand_delay = std::max<Micros>(1, s.control_delay / (Micros{1} << random.below(5)));
+    s.transfer = s.control_delay;
+    s.think = std::min(timeout / 3, s.control_delay * random.range(4, 40));
+    s.fault_time = std::min(s.fault_time, 60 * s.think);
+    s.cancel = 0.2;
+    s.wait_all = 0.3;
+    s.ops_per_round = 4;
+    s.barrier = 0.5;
+    many(Fault::crash_at_message, 1, 6);
+    many(Fault::crash_in_actions, 0, 4);
+  } else if (random.chance(0.15)) {  // newcomers that go again while others go, too
+    s.peers = static_cast<std::uint32_t>(random.range(3, 5));
+    s.persist = random.chance(0.7) ? static_cast<Micros>(s.heartbeat_ms) * 1000 / 4 : s.persist;
+    many(Fault::join, 2, 8);
+    many(Fault::crash, 1, 6);
+    many(Fault::leave, 1, 6);
+    many(Fault::abort, 0, 4);
+    s.cancel = 0.3;
+  }
   return s;
 }
 

@@ -14,9 +14,7 @@ void Member::step(const Event& event, const Env& env, Actions& actions) {
 
 std::optional<Millis> Member::next_deadline() const {
   if (!control_up_ || phase_ == Phase::ended) return std::nullopt;
-  if (!welcomed_) {  // while joining, the call's own deadline holds
-    return phase_ == Phase::member ? std::optional(heard_ + peer_timeout_ms_) : std::nullopt;
-  }
+  if (!welcomed_ && phase_ == Phase::joining) return std::nullopt;  // the call's own deadline holds
   return std::min<Millis>(next_heartbeat_, heard_ + peer_timeout_ms_);
 }
 
@@ -27,6 +25,7 @@ void Member::on(const ControlOpened& /*event*/, const Env& env, Actions& actions
   control_up_ = true;
   welcomed_ = false;
   heard_ = env.now;
+  next_heartbeat_ = env.now + heartbeat_ms_;
   wire::Hello hello{config_.id, config_.group, config_.min_size, config_.name, {}, 0};
   if (phase_ == Phase::member) {
     hello.run = run_;
@@ -104,9 +103,9 @@ void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   // A peer that was itself stopped must not take its own sleep for the coordinator's silence.
   if (last_tick_ && env.now - *last_tick_ > 3 * static_cast<Millis>(heartbeat_ms_)) heard_ = env.now;
   last_tick_ = env.now;
-  if (welcomed_ && env.now >= next_heartbeat_) {
+  if (env.now >= next_heartbeat_) {
     next_heartbeat_ = env.now + heartbeat_ms_;
-    actions.push_back(SendControl{wire::Heartbeat{++heartbeat_sequence_}});
+    if (welcomed_) actions.push_back(SendControl{wire::Heartbeat{++heartbeat_sequence_}});
   }
   if (env.now - heard_ >= peer_timeout_ms_) {
     actions.push_back(CloseControl{});
