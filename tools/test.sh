@@ -123,7 +123,7 @@ if [[ -n $fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; th
   clang=(clang)
 fi
 hawser_apt "${clang[@]}"
-hawser_venv
+hawser_venv scikit-learn ml_dtypes mypy
 [[ -z $torch ]] || hawser_torch
 
 hawser_build release
