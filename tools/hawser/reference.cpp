@@ -31,7 +31,7 @@ T integer_expected(hawser_redop_t redop, std::span<const T> inputs) {
   T best = inputs.front();
   for (const T input : inputs) {
     // Conversion to 64 unsigned bits extends the sign, so the low bits of sum and product are those of the narrow type.
-    const auto wide = static_cast<std::uint64_t>(input);
+    const auto wide = static_cast<std::uint64_t>(input);  // NOLINT(bugprone-signed-char-misuse): the sign is wanted
     total = redop == HAWSER_PROD ? total * wide : total + wide;
     best = redop == HAWSER_MIN ? std::min(best, input) : std::max(best, input);
   }

@@ -64,7 +64,7 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
         return std::nullopt;
     }
     if (shift > 0) unit.remove_prefix(1);
-    if (unit != "" && unit != "B" && !(shift > 0 && unit == "iB")) return std::nullopt;
+    if (!unit.empty() && unit != "B" && !(shift > 0 && unit == "iB")) return std::nullopt;
   }
   // Whole numbers are scaled exactly: a double has only 53 bits.
   constexpr std::uint64_t limit = INT64_MAX;
