@@ -113,7 +113,7 @@ void Checker::succeeded(const Peer& peer, const OpId& id, const Success& success
   if (op.success) {
     const Success& other = *op.success;
     if (other.contributions != success.contributions || other.epoch != success.epoch ||
-        other.digest != success.digest || other.call != success.call) {
+        other.digest != success.digest || (other.call != success.call && !unaligned(id))) {
       violation("values differ: {} has {:x} of epoch {} (call {}), {} has {:x} of epoch {} (call {})", peer.name(),
                 success.contributions, success.epoch, success.call, op.success_at, other.contributions, other.epoch,
                 other.call);
@@ -138,7 +138,8 @@ void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::str
         // A guess from who waits where; it needs a deadline.
         if (!timed_out_.contains({id.run, id.group})) violation("{}: MISMATCH without a cause: {}", peer.name(), text);
         counters.count(Sometimes::tags_apart);
-      } else if (!op.deviated && op.roots.size() < 2) {
+        unaligned_.insert({id.run, id.group, id.key.generation});
+      } else if (!op.deviated && op.roots.size() < 2 && !unaligned(id)) {
         violation("{}: MISMATCH, but all made the same call: {}", peer.name(), text);
       }
       counters.count(Sometimes::mismatch);
@@ -171,7 +172,7 @@ void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::str
   if (op.success) {
     violation("not uniform: {} has {}, {} has SUCCESS", peer.name(), code_name(code), op.success_at);
   }
-  if (op.failure && *op.failure != code) {
+  if (op.failure && *op.failure != code && !unaligned(id)) {
     violation("{} has {}, {} has {}", peer.name(), code_name(code), op.failure_at, code_name(*op.failure));
   }
   op.failure = code;

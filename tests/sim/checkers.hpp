@@ -48,6 +48,11 @@ class Checker {
     ops_[id].timed_out = true;
     timed_out_.insert({id.run, id.group});
   }
+  // Members that seemed to wait for one another under different tags count differently from then on if the guess was
+  // wrong; what they call matches as it may until the next generation.
+  [[nodiscard]] bool unaligned(const OpId& id) const {
+    return unaligned_.contains({id.run, id.group, id.key.generation});
+  }
   void cancelled(const OpId& id) { ops_[id].cancelled = true; }
   void diverged(const OpId& id) { ops_[id].diverged = true; }
 
@@ -78,6 +83,7 @@ class Checker {
   std::map<std::tuple<std::uint32_t, std::uint32_t>, std::uint64_t> newest_;
   std::set<std::tuple<std::uint32_t, std::uint32_t>> losses_;  // groups that have lost a member
   std::set<std::tuple<std::uint32_t, std::uint32_t>> timed_out_;
+  std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint64_t>> unaligned_;
   std::map<OpId, Op> ops_;
 };
 

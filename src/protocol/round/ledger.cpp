@@ -108,7 +108,7 @@ Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& 
 
 bool Ledger::compare(const OpKey& key, const OpParams& mine, PeerId from, const OpParams& theirs, Actions& actions) {
   if (mine == theirs) return true;
-  vote(key, FaultReason::mismatch, disagreement(who(self_), mine, who(from), theirs), actions);
+  vote(key, FaultReason::mismatch, disagreement(key, who(self_), mine, who(from), theirs), actions);
   return false;
 }
 

@@ -33,11 +33,6 @@ struct Place {
 
 std::string who(const Place& place) { return fmt::format("rank {} ({})", place.rank, place.member->peer.name); }
 
-std::string which(const OpKey& key) {
-  return key.tag == 0 ? fmt::format("untagged call {}", key.sequence)
-                      : fmt::format("call {} of tag {}", key.sequence, key.tag);
-}
-
 class Decider {
  public:
   Decider(const wire::View& old_view, const std::map<PeerId, wire::SealReply>& survivors) : survivors_(survivors) {
@@ -138,8 +133,9 @@ class Decider {
         first_id = id;
         first = it->second;
       } else if (it->second->params != first->params) {
-        return Outcome{key, Verdict::abort, FaultReason::mismatch,
-                       disagreement(who(places_.at(first_id)), first->params, who(places_.at(id)), it->second->params)};
+        return Outcome{
+            key, Verdict::abort, FaultReason::mismatch,
+            disagreement(key, who(places_.at(first_id)), first->params, who(places_.at(id)), it->second->params)};
       }
     }
     return std::nullopt;
@@ -160,30 +156,47 @@ class Decider {
     return Outcome{key, Verdict::commit, FaultReason::none, ""};
   }
 
-  // A deadline passed: say who never came. When those who never came wait themselves in the same call under another
-  // tag, that is the real fault, and both calls end.
+  // A deadline passed: say who never came. When all members stand in one call and nowhere else, some under this tag and
+  // some under another, that is the real fault, and both calls end. It is a guess, so it must not be made lightly: who
+  // has several calls in flight may yet come to this one.
   Outcome timed_out(const OpKey& key, const Seen& seen, PeerId voter, const OpState& vote,
                     const std::vector<PeerId>& staying) {
+    if (const OpKey* other_key = other_tag(key, vote, staying)) {
+      const PeerId other_id = ops_.at(*other_key).states.begin()->first;
+      std::string text = fmt::format(
+          "members wait for one another in the same call under different tags: {} in {}, {} in {}; use the same tag on "
+          "all",
+          who(places_.at(voter)), describe(key), who(places_.at(other_id)), describe(*other_key));
+      add(Outcome{*other_key, Verdict::abort, FaultReason::mismatch, text});
+      return Outcome{key, Verdict::abort, FaultReason::mismatch, text};
+    }
     std::string missing;
     for (const PeerId& id : staying) {
       if (!seen.states.contains(id)) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", who(places_.at(id)));
     }
-    for (const auto& [other_key, other] : ops_) {
-      if (other_key.generation != key.generation || other_key == key || done_.contains(other_key)) continue;
-      const auto& [other_id, other_state] = *other.states.begin();
-      const bool apart = !seen.states.contains(other_id) && !other.states.contains(voter) && other_key.tag != key.tag &&
-                         other_state->phase != OpPhase::committed;
-      if (!apart || other_state->params != vote.params) continue;
-      std::string text = fmt::format(
-          "members wait for one another in the same call under different tags: {} in {}, {} in {}; use the same tag on "
-          "all",
-          who(places_.at(voter)), which(key), who(places_.at(other_id)), which(other_key));
-      add(Outcome{other_key, Verdict::abort, FaultReason::mismatch, text});
-      return Outcome{key, Verdict::abort, FaultReason::mismatch, text};
-    }
     std::string text = fmt::format("{}: {}", who(places_.at(voter)), vote.text);
     if (!missing.empty()) text += fmt::format("; not entered by {}", missing);
     return Outcome{key, Verdict::abort, FaultReason::timeout, text};
+  }
+
+  // The call in which those members stand who are not in this one; null when there is no such single call.
+  [[nodiscard]] const OpKey* other_tag(const OpKey& key, const OpState& vote,
+                                       const std::vector<PeerId>& staying) const {
+    const OpKey* other = nullptr;
+    for (const PeerId& id : staying) {
+      const OpState* only = nullptr;
+      for (const OpState& op : survivors_.at(id).ops) {
+        if (op.phase == OpPhase::committed) continue;
+        if (only != nullptr) return nullptr;
+        only = &op;
+      }
+      if (only == nullptr || only->params != vote.params) return nullptr;
+      if (only->key == key) continue;
+      if (only->key.tag == key.tag || only->key.generation != key.generation) return nullptr;
+      if (other != nullptr && *other != only->key) return nullptr;
+      other = &only->key;
+    }
+    return other != nullptr && !done_.contains(*other) ? other : nullptr;
   }
 
   const std::map<PeerId, wire::SealReply>& survivors_;

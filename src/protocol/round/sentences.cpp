@@ -34,9 +34,14 @@ std::string describe(const OpParams& params) {
   return text;
 }
 
-std::string disagreement(const std::string& one, const OpParams& ones, const std::string& other,
+std::string describe(const wire::OpKey& key) {
+  return key.tag == 0 ? fmt::format("untagged call {}", key.sequence)
+                      : fmt::format("call {} of tag {}", key.sequence, key.tag);
+}
+
+std::string disagreement(const wire::OpKey& key, const std::string& one, const OpParams& ones, const std::string& other,
                          const OpParams& others) {
-  return fmt::format("members disagree on a call: {} calls {}, {} calls {}", one, describe(ones), other,
+  return fmt::format("members disagree on {}: {} calls {}, {} calls {}", describe(key), one, describe(ones), other,
                      describe(others));
 }
 

@@ -212,7 +212,7 @@ TEST_CASE("other parameters are a mismatch that names both sides", "[protocol]")
   REQUIRE(faults.size() == 1);
   CHECK(faults[0].fault.reason == FaultReason::mismatch);
   CHECK(faults[0].fault.text ==
-        "members disagree on a call: rank 0 (p1) calls all_reduce(count 8, f32, sum), rank 1 (p2) calls "
+        "members disagree on untagged call 0: rank 0 (p1) calls all_reduce(count 8, f32, sum), rank 1 (p2) calls "
         "all_reduce(count 9, f32, sum)");
 }
 
@@ -253,6 +253,20 @@ TEST_CASE("an abort reaches calls that come later", "[protocol]") {
   CHECK(result.status().text() == "nobody came");
   CHECK(f.start() == wire::OpKey{1, 0, 1});  // the number was used up
   CHECK(f.ledger.sizes().ended == 0);
+}
+
+TEST_CASE("a call under two tags uses up the numbers of both", "[protocol]") {
+  Fixture f;
+  const auto mine = f.start(sum(), 5);
+  f.seal(2);
+  const std::string text = "different tags";
+  f.ledger.install(install(view(2, {1, 2, 3}), true,
+                           {{{1, 0, 0}, Verdict::abort, FaultReason::mismatch, text},
+                            {mine, Verdict::abort, FaultReason::mismatch, text}}),
+                   f.actions);
+  CHECK(f.take<OpFailed>().size() == 1);
+  CHECK(f.start() == wire::OpKey{1, 0, 1});
+  CHECK(f.start(sum(), 5) == wire::OpKey{1, 5, 1});
 }
 
 TEST_CASE("every reason becomes a status of its own", "[protocol]") {

@@ -149,6 +149,20 @@ TEST_CASE("members that wait for one another under different tags are told so", 
     CHECK(outcome.text == outcomes[0].text);
   }
   CHECK(outcomes[0].text.find("rank 0 (p1) in untagged call 3, rank 1 (p2) in call 0 of tag 5") != std::string::npos);
+  SECTION("but not when one of them has other calls in flight and may yet come") {
+    Replies busy = survivors;
+    busy[peer(2)].ops.push_back(state({1, 6, 0}, sum(), OpPhase::open));
+    const auto one = decide_outcomes(view(1, {1, 2}), busy);
+    REQUIRE(one.size() == 1);
+    CHECK(one[0].reason == FaultReason::timeout);
+  }
+  SECTION("and not when a third stands elsewhere") {
+    Replies three = survivors;
+    three[peer(3)] = reply({});
+    const auto one = decide_outcomes(view(1, {1, 2, 3}), three);
+    REQUIRE(one.size() == 1);
+    CHECK(one[0].reason == FaultReason::timeout);
+  }
   SECTION("but not because of what is committed") {
     const Replies fine = {{peer(1), reply({vote(OpPhase::open, FaultReason::timeout)})},
                           {peer(2), reply({state(other, sum(), OpPhase::committed)})}};
