@@ -8,6 +8,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -221,6 +222,22 @@ void TcpStream::finish(std::int64_t linger_ms) {
 
 void TcpStream::close() { state_->shut(); }
 
+namespace {
+
+int duplicate(int fd) {
+#if defined(__SANITIZE_THREAD__)
+  // ThreadSanitizer follows descriptors through dup, not through fcntl: it would take a number that comes back in another
+  // thread for a race.
+  const int copy = dup(fd);
+  if (copy >= 0) fcntl(copy, F_SETFD, FD_CLOEXEC);
+  return copy;
+#else
+  return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+#endif
+}
+
+}  // namespace
+
 Result<ReleasedStream> TcpStream::release() {
   State& state = *state_;
   if (!state.open()) return Status(Code::PEER_LOST, "the connection is closed");
@@ -228,7 +245,7 @@ Result<ReleasedStream> TcpStream::release() {
   uv_fileno(reinterpret_cast<const uv_handle_t*>(&state.tcp), &own);
   ReleasedStream released;
   // libuv closes its descriptor, without shutting the connection down; the connection lives on in this one.
-  released.fd.reset(fcntl(own, F_DUPFD_CLOEXEC, 3));
+  released.fd.reset(duplicate(own));
   const int error = errno;
   std::size_t missing = queued_bytes();
   std::size_t all = 0;
