@@ -121,10 +121,12 @@ hawser_build() {
     hawser_die "the build of the preset $preset failed"
 }
 
-# Into a build folder that stays, so that the second time compiles only what changed.
+# Into a build folder that stays, so that the second time compiles only what changed. Compiler and flags are those of the preset
+# release, so that ccache has most of it even the first time.
 hawser_pip_install() {
   hawser_say "building the Python package"
-  (cd "$hawser_root" && CMAKE_BUILD_PARALLEL_LEVEL=$hawser_jobs PATH="$hawser_root/.venv/bin:$PATH" "$hawser_python" -m pip install \
-    --quiet --disable-pip-version-check --no-build-isolation --no-deps --config-settings=build-dir=build/python .) ||
+  local settings=(--config-settings=build-dir=build/python --config-settings=cmake.define.HAWSER_WERROR=ON)
+  (cd "$hawser_root" && CC=${CC:-cc} CXX=${CXX:-c++} CMAKE_BUILD_PARALLEL_LEVEL=$hawser_jobs PATH="$hawser_root/.venv/bin:$PATH" \
+    "$hawser_python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps "${settings[@]}" .) ||
     hawser_die "building the Python package failed"
 }
