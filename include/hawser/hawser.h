@@ -278,7 +278,9 @@ HAWSER_API hawser_status_t hawser_all_reduce(hawser_comm_t *comm, const void *se
                                              hawser_dtype_t dtype, hawser_redop_t redop,
                                              const hawser_op_options_t *options, hawser_op_info_t *info_out);
 
-/** Starts hawser_all_reduce and returns; the result is ready after hawser_op_wait. The handle must be released. */
+/** Starts hawser_all_reduce and returns; the result is ready after hawser_op_wait. The handle must be released.
+ *  Errors    as above. When the others decided the operation before this peer came to it (its deadline passed, it was
+ *            cancelled, strict policy and a peer was lost), that outcome is returned here and there is no handle. */
 HAWSER_API hawser_status_t hawser_all_reduce_start(hawser_comm_t *comm, const void *send, void *recv, size_t count,
                                                    hawser_dtype_t dtype, hawser_redop_t redop,
                                                    const hawser_op_options_t *options, hawser_op_t **op_out);

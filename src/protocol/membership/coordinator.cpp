@@ -48,6 +48,8 @@ const wire::View* Coordinator::view(std::uint32_t group) const {
 }
 
 void Coordinator::on(const Opened& event, const Env& env, Actions& /*actions*/) {
+  // Nobody was there, so nothing ticked: that is no sign of a coordinator that did not run.
+  if (!next_deadline()) last_tick_.reset();
   conns_[event.conn] = Conn{event.seen_host, std::nullopt, env.now};
 }
 
