@@ -124,7 +124,6 @@ class Peer {
   bool greeted_ = false;
   bool disturbed_ = false;
   bool stopped_ = false;
-  bool expelled_by_view_ = false;
   bool leave_wanted_ = false;
   std::optional<std::size_t> crash_in_;
   Micros tick_at_ = INT64_MAX;
