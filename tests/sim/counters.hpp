@@ -8,56 +8,56 @@
 
 namespace hawser::sim {
 
-#define HAWSER_SIM_SOMETIMES(X)                                                        \
-  X(committed, "an operation is committed by the members themselves")                  \
-  X(commit_by_install, "an operation is committed by a view change")                   \
-  X(commit_with_lost, "what is committed holds the contribution of a lost member")     \
-  X(abort_by_install, "an operation is aborted by a view change")                      \
-  X(rerun, "an operation starts again in a new epoch")                                 \
-  X(rerun_after_done, "an operation starts again at a member that had said Done")      \
-  X(strict_lost, "PEER_LOST under the strict policy")                                  \
-  X(lost_before_start, "PEER_LOST is waiting for a call that had not come yet")        \
-  X(ended_before_start, "another failure is waiting for a call that had not come yet") \
-  X(root_lost, "PEER_LOST because the root of a broadcast is gone")                    \
-  X(early_begin, "a Begin comes before the call")                                      \
-  X(early_done, "a Done comes before the call")                                        \
-  X(finish_while_sealed, "a result is complete while the group is sealed")             \
-  X(start_while_sealed, "a call comes while the group is sealed")                      \
-  X(vote_while_sealed, "a vote comes while the group is sealed")                       \
-  X(vote_after_done, "a vote comes after Done")                                        \
-  X(fault_repeated, "a vote is repeated after an Install")                             \
-  X(timeout, "TIMEOUT")                                                                \
-  X(cancelled, "CANCELLED")                                                            \
-  X(mismatch, "MISMATCH")                                                              \
-  X(tags_apart, "MISMATCH because members wait for one another under different tags")  \
-  X(diverged, "DIVERGED")                                                              \
-  X(too_few, "TOO_FEW")                                                                \
-  X(abandoned, "an operation is given up because there is no coordinator")             \
-  X(uncoordinated, "an operation is committed while there is no coordinator")          \
-  X(frame_parked, "a frame comes before the view it belongs to")                       \
-  X(frame_stale, "a frame of an old epoch is dropped")                                 \
-  X(frame_repeated, "a frame is delivered twice")                                      \
-  X(admission, "newcomers are admitted")                                               \
-  X(two_joiners, "two newcomers are admitted at once")                                 \
-  X(open_at_admission, "operations are open while newcomers are admitted")             \
-  X(admission_interrupted, "a loss interrupts an admission")                           \
-  X(admission_cancelled, "members that wait for newcomers are released")               \
-  X(admit_given_up, "an admission call reaches its deadline")                          \
-  X(admit_credit, "the view comes after the admission call has given up")              \
-  X(join_while_sealed, "a peer joins while its group is sealed")                       \
-  X(newcomer_lost, "a newcomer is lost before its first view is installed")            \
-  X(lost_while_sealed, "a member is lost while its group is sealed")                   \
-  X(left, "a member leaves")                                                           \
-  X(left_and_lost, "one view change removes a leaving and a lost member")              \
-  X(reformed, "a group forms again after all have gone")                               \
-  X(expelled, "a member learns that it was removed")                                   \
-  X(zombie, "a stopped member comes back after it was removed")                        \
-  X(zombie_commit, "a removed member commits an operation before it learns of that")   \
-  X(suspected, "a member is removed because of a broken edge")                         \
-  X(coordinator_paused, "the coordinator stands still and removes nobody for it")      \
-  X(coordinator_silent, "a member gives up a silent coordinator")                      \
-  X(foreign_coordinator, "a member meets the coordinator of another run")              \
-  X(crash_between_actions, "a process dies in the middle of what it was doing")        \
+#define HAWSER_SIM_SOMETIMES(X)                                                          \
+  X(committed, "an operation is committed by the members themselves")                    \
+  X(commit_by_install, "an operation is committed by a view change")                     \
+  X(commit_with_lost, "what is committed holds the contribution of a lost member")       \
+  X(abort_by_install, "an operation is aborted by a view change")                        \
+  X(rerun, "an operation starts again in a new epoch")                                   \
+  X(rerun_after_done, "an operation starts again at a member that had said Done")        \
+  X(strict_lost, "PEER_LOST under the strict policy")                                    \
+  X(lost_before_start, "PEER_LOST is waiting for a call that had not come yet")          \
+  X(ended_before_start, "another failure is waiting for a call that had not come yet")   \
+  X(root_lost, "PEER_LOST because the root of a broadcast is gone")                      \
+  X(early_begin, "a Begin comes before the call")                                        \
+  X(early_done, "a Done comes before the call")                                          \
+  X(finish_while_sealed, "a result is complete while the group is sealed")               \
+  X(start_while_sealed, "a call comes while the group is sealed")                        \
+  X(vote_while_sealed, "a vote comes while the group is sealed")                         \
+  X(vote_after_done, "a vote comes after Done")                                          \
+  X(fault_repeated, "a vote is repeated after an Install")                               \
+  X(timeout, "TIMEOUT")                                                                  \
+  X(cancelled, "CANCELLED")                                                              \
+  X(mismatch, "MISMATCH")                                                                \
+  X(tags_apart, "MISMATCH because members wait for one another under different tags")    \
+  X(diverged, "DIVERGED")                                                                \
+  X(too_few, "TOO_FEW")                                                                  \
+  X(abandoned, "an operation is given up because there is no coordinator")               \
+  X(uncoordinated, "an operation is committed while there is no coordinator")            \
+  X(frame_parked, "a frame comes before the view it belongs to")                         \
+  X(frame_stale, "a frame of an old epoch is dropped")                                   \
+  X(frame_repeated, "a frame is delivered twice")                                        \
+  X(admission, "newcomers are admitted")                                                 \
+  X(two_joiners, "two newcomers are admitted at once")                                   \
+  X(open_at_admission, "operations are open while newcomers are admitted")               \
+  X(admission_interrupted, "a loss interrupts an admission")                             \
+  X(admission_cancelled, "members that wait for newcomers are released")                 \
+  X(admit_given_up, "an admission call reaches its deadline")                            \
+  X(admit_credit, "the view comes after the admission call has given up")                \
+  X(join_while_sealed, "a peer joins while its group is sealed")                         \
+  X(newcomer_lost, "a newcomer is lost before its first view is installed")              \
+  X(lost_while_sealed, "a member is lost while its group is sealed")                     \
+  X(left, "a member leaves")                                                             \
+  X(left_and_lost, "one view change removes a leaving and a lost member")                \
+  X(reformed, "a group forms again after all have gone")                                 \
+  X(expelled, "a member learns that it was removed")                                     \
+  X(zombie, "a stopped member comes back after it was removed")                          \
+  X(zombie_commit, "a removed member commits an operation before it learns of that")     \
+  X(suspected, "a member is removed because of a broken edge")                           \
+  X(coordinator_paused, "the coordinator stands still for longer than the peer timeout") \
+  X(coordinator_silent, "a member gives up a silent coordinator")                        \
+  X(foreign_coordinator, "a member meets the coordinator of another run")                \
+  X(crash_between_actions, "a process dies in the middle of what it was doing")          \
   X(other_group, "two groups live on one coordinator")
 
 enum class Sometimes : std::uint8_t {

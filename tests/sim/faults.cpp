@@ -107,18 +107,23 @@ void Faults::happen(Fault fault) {
     case Fault::long_pause:
       peer->stopped_for_long();
       return pause(*peer, random.range(s.timeout(), 4 * s.timeout()));
-    case Fault::control_cut:
+    case Fault::control_cut: {
       if (peer->conn() == 0) return;
       peer->disturb();
-      return world_.network.cut(peer->conn(), random.chance(0.6), random.chance(0.6));
+      const bool peer_hears = random.chance(0.6);
+      const bool coordinator_hears = random.chance(0.6);
+      return world_.network.cut(peer->conn(), peer_hears, coordinator_hears);
+    }
     case Fault::control_one_way:
       if (peer->conn() == 0) return;
       peer->disturb();
       return world_.network.swallow(peer->conn(), random.chance(0.5));
-    case Fault::slow_control:
+    case Fault::slow_control: {
       if (peer->conn() == 0) return;
-      return world_.network.slow_down(peer->conn(), random.range(1, s.timeout() / 8),
-                                      scheduler.now() + random.range(0, 4 * s.timeout()));
+      const Micros delay = random.range(1, s.timeout() / 8);
+      const Micros until = scheduler.now() + random.range(0, 4 * s.timeout());
+      return world_.network.slow_down(peer->conn(), delay, until);
+    }
     case Fault::strand_cut:
     case Fault::edge_dead: {
       Peer* other = any_peer(true);

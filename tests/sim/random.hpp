@@ -1,5 +1,6 @@
 // Random numbers of one history. The generator is written out here because histories must be the same with every
-// compiler and standard library. One thread.
+// compiler and standard library; for the same reason no two numbers are drawn among the arguments of one call, whose
+// order is the compiler's choice. One thread.
 #pragma once
 
 #include <cstddef>
