@@ -324,7 +324,8 @@ class Supervisor {
 
   void on_result(PeerProcess& peer, const Report& report) {
     ++counters_.results;
-    if (report.attempts > 1) counters_.reruns += report.attempts - 1;
+    // Leaves cost the others reruns: those of the end are not what the run is about.
+    if (report.attempts > 1 && !is_ending_) counters_.reruns += report.attempts - 1;
     Outcome outcome;
     outcome.peer = peer.number;
     outcome.round = report.round;
