@@ -311,6 +311,7 @@ void Communicator::Control::coordinator_failed(const Status& why) {
   unresolved_ = (why.code() == Code::BAD_ADDRESS ? unresolved_ : 0) + (why.code() == Code::BAD_ADDRESS ? 1 : 0);
   ++failures_;
   ++coordinator_index_;
+  if (!engine_->is_member() && why.code() == Code::RESOURCE) return join_failed(why);  // of this machine: says so at once
   if (!engine_->is_member() && unresolved_ >= options_.coordinators.size()) {
     return join_failed(Status(Code::BAD_ADDRESS, why.text()));
   }

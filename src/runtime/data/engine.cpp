@@ -417,6 +417,19 @@ void Engine::finish(OpRun& op, const Status& status) {
   if (ops_.empty()) changed_.notify_all();
 }
 
+// The place for a unit. Without memory for its partial sums the operation ends for all: false.
+bool Engine::make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink) {
+  try {
+    sink = op.make_sink(header.slice, header.step);
+    return true;
+  } catch (const std::bad_alloc&) {
+    Actions actions;
+    member_.vote(op.key, wire::FaultReason::resource, "no memory for partial sums", actions);
+    perform(actions);
+    return false;
+  }
+}
+
 // Data that came before the call did.
 void Engine::take_stash(OpRun& op) {
   auto it = stash_.find(op.key);
@@ -428,7 +441,8 @@ void Engine::take_stash(OpRun& op) {
     if (auto link = links_.find(piece.from); link != links_.end()) link->second.stashed -= piece.payload.size();
     std::string why;
     if (op.ended || piece.header.epoch != op.epoch || !wanted(op, piece.from, piece.header, why)) continue;
-    Sink sink = op.make_sink(piece.header.slice, piece.header.step);
+    Sink sink;
+    if (!make_sink(op, piece.header, sink)) return;
     sink.save();
     sink.take(piece.payload);
     if (sink.digests) op.digest.combine(sink.digest());
@@ -480,14 +494,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
     // The other end sends it again because it gave the first connection up; that one must not write any more.
     if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
-    try {
-      sink = op->make_sink(header.slice, header.step);
-    } catch (const std::bad_alloc&) {
-      Actions actions;
-      member_.vote(header.key, wire::FaultReason::resource, "no memory for partial sums", actions);
-      perform(actions);
-      return Verdict::discard;
-    }
+    if (!make_sink(*op, header, sink)) return Verdict::discard;
     receiving = &strand;
     return Verdict::sink;
   }
@@ -566,7 +573,8 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vect
   const auto keep = op->shared_from_this();
   Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
   if (receiving != nullptr) receiving->drop_sink(*op);
-  Sink sink = op->make_sink(header.slice, header.step);
+  Sink sink;
+  if (!make_sink(*op, header, sink)) return true;
   sink.save();
   sink.take(payload);
   if (sink.digests) op->digest.combine(sink.digest());

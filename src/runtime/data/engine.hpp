@@ -159,6 +159,7 @@ class Engine {
   void finish(OpRun& op, const Status& status);
   void detach(OpRun& op);
   void take_stash(OpRun& op);
+  bool make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink);
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
   bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;
   void copy_locally(const std::shared_ptr<OpRun>& op);

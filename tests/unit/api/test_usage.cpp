@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "support/descriptors.hpp"
 #include "support/group.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
@@ -316,4 +317,28 @@ TEST_CASE("the last error belongs to the thread", "[api]") {
   CHECK(says("hawser_comm_abort"));
   std::thread([] { CHECK(std::string(hawser_last_error()).empty()); }).join();
   CHECK(says("hawser_comm_abort"));
+}
+
+TEST_CASE("too many open files: RESOURCE at every stage, and the next join works", "[api]") {
+  const Coordinator coordinator;
+  const hawser_comm_config_t config = config_for(coordinator, 1);
+  const Comm comm(config);
+  std::size_t starved = 0;
+  bool joined = false;
+  // One descriptor more each time, until it is enough: every open along the way fails once.
+  for (rlim_t extra = 0; extra < 64 && !joined; ++extra) {
+    const rlim_t used = hawser::test::DescriptorLimit::above_all();
+    hawser::test::DescriptorLimit limit(used);
+    limit.exhaust();  // no number below is free
+    limit.set(used + extra);
+    const hawser_status_t status = hawser_comm_join(comm.get(), 3000);
+    CAPTURE(extra, hawser_status_name(status), hawser_last_error());
+    joined = status == HAWSER_OK;
+    if (joined) break;
+    CHECK(status == HAWSER_RESOURCE);
+    ++starved;
+  }
+  CHECK(joined);
+  CHECK(starved > 3);
+  CHECK(hawser_barrier(comm.get(), nullptr, nullptr) == HAWSER_OK);
 }
