@@ -236,8 +236,7 @@ void Ledger::fail(const OpKey& key, Code code, const std::string& text, Actions&
 }
 
 // `lost` says who was lost; empty when members only left, which is no failure under either policy.
-void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, const std::set<std::string>& mismatches,
-                   Actions& actions) {
+void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, Actions& actions) {
   auto it = ops_.find(outcome.key);
   const bool open = it != ops_.end();
   const bool future = !open && is_future(outcome.key);
@@ -252,14 +251,7 @@ void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, const 
       break;
     case wire::Verdict::abort:
       if (open) fail(outcome.key, fault_code(outcome.reason), outcome.text, actions);
-      if (future && outcome.reason == FaultReason::mismatch && mismatches.contains(outcome.text) &&
-          outcome.key.sequence == next_[outcome.key.tag]) {
-        // The same call under another tag: here it was made, and ends, under its own. Both numbers are used up, or the
-        // members would count differently from now on.
-        ++next_[outcome.key.tag];
-      } else if (future && !HAWSER_MUTANT(2)) {
-        ended_.emplace(outcome.key, Status(fault_code(outcome.reason), outcome.text));
-      }
+      if (future && !HAWSER_MUTANT(2)) ended_.emplace(outcome.key, Status(fault_code(outcome.reason), outcome.text));
       break;
     case wire::Verdict::rerun:
       if (lost.empty()) break;
@@ -278,11 +270,7 @@ void Ledger::install(const wire::Install& install, Actions& actions) {
   const bool epoch_changed = install.view.epoch != view_.epoch;
   const bool strangers = install.view.generation != view_.generation;
   if (install.sealed) {
-    std::set<std::string> mismatches;  // sentences about calls that were made here
-    for (const auto& outcome : install.outcomes) {
-      if (outcome.reason == FaultReason::mismatch && ops_.contains(outcome.key)) mismatches.insert(outcome.text);
-    }
-    for (const auto& outcome : install.outcomes) apply(outcome, lost, mismatches, actions);
+    for (const auto& outcome : install.outcomes) apply(outcome, lost, actions);
     if (HAWSER_MUTANT(7)) unstable_.clear();
     sealed_ = false;
   }

@@ -119,8 +119,7 @@ class Ledger {
   void commit(const wire::OpKey& key, Actions& actions);
   void restart(const wire::OpKey& key, Op& op, Actions& actions);
   void fail(const wire::OpKey& key, Code code, const std::string& text, Actions& actions);
-  void apply(const wire::Outcome& outcome, const std::string& lost, const std::set<std::string>& mismatches,
-             Actions& actions);
+  void apply(const wire::Outcome& outcome, const std::string& lost, Actions& actions);
   bool compare(const wire::OpKey& key, const wire::OpParams& mine, PeerId from, const wire::OpParams& theirs,
                Actions& actions);
   [[nodiscard]] std::string who(PeerId id) const;

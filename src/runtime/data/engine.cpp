@@ -803,6 +803,8 @@ std::optional<std::int64_t> Engine::next_deadline() {
   const Lock lock(mutex_);
   std::optional<std::int64_t> due = member_.next_deadline();
   for (const auto& [key, op] : ops_) {
+    // A vote is answered by the coordinator; when that is lost, this is asked again.
+    if (op->deadline_voted && member_.has_coordinator()) continue;
     const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
     due = due ? std::min(*due, at) : at;
   }
@@ -829,7 +831,8 @@ void Engine::on_time() {
                      fmt::format("the deadline of {} ms passed", op->call.timeout_ms), actions);
         perform(actions);
       }
-    } else if (now >= op->deadline_ms + 2 * static_cast<std::int64_t>(member_.peer_timeout_ms())) {
+    } else if (!member_.has_coordinator() &&
+               now >= op->deadline_ms + 2 * static_cast<std::int64_t>(member_.peer_timeout_ms())) {
       fail_undecided(*op);
     }
   }
@@ -887,7 +890,9 @@ void Engine::cancel(OpRun& op) {
   if (member_.has_coordinator()) {
     member_.vote(op.key, wire::FaultReason::cancelled, "the operation was cancelled", actions);
   } else if (!member_.ledger().said_done(op.key)) {
-    member_.abandon(op.key, Code::CANCELLED, "the operation was cancelled while no coordinator was there", actions);
+    // The others may still commit it, so this is no CANCELLED, which would deny that.
+    member_.abandon(op.key, Code::NO_COORDINATOR,
+                    "the operation was cancelled while no coordinator was there to end it for all", actions);
   }
   perform(actions);
 }

@@ -207,8 +207,12 @@ TEST_CASE("members that disagree all get the same clear error, and go on", "[gro
     CAPTURE(word);
     CHECK(sentences[0] == sentences[1]);
     CHECK(sentences[0] == sentences[2]);
-    in_threads(3,
-               [&](std::uint32_t i) { expect(hawser_barrier(comms[i].get(), nullptr, nullptr), HAWSER_OK, "usable"); });
+    in_threads(3, [&](std::uint32_t i) {
+      // Every member counts every call once: the one that went under another tag gets the same answer for this one too.
+      const bool odd = view_of(comms[i]).rank == 2;
+      if (word == "tag" && odd) expect(hawser_barrier(comms[i].get(), nullptr, nullptr), HAWSER_MISMATCH, "its number");
+      expect(hawser_barrier(comms[i].get(), nullptr, nullptr), HAWSER_OK, "usable");
+    });
   };
   differing("count", [](hawser_comm_t* comm, std::byte* at, bool odd) {
     return hawser_all_reduce(comm, at, at, odd ? 10 : 20, HAWSER_F32, HAWSER_SUM, nullptr, nullptr);
