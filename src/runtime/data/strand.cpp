@@ -44,7 +44,7 @@ Strand::Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t inde
       fd_(std::move(fd)),
       unsent_(std::move(unsent)) {
   in_end_ = std::min(received.size(), in_.size());
-  std::memcpy(in_.data(), received.data(), in_end_);
+  if (in_end_ != 0) std::memcpy(in_.data(), received.data(), in_end_);
 }
 
 bool Strand::open(uv_loop_t* loop) {
