@@ -66,8 +66,9 @@ endif()
 # --------------------------------------------------------------------------------------------------------------- sanitizers
 set_property(CACHE HAWSER_SANITIZE PROPERTY STRINGS "" address thread)
 if(HAWSER_SANITIZE STREQUAL "address")
-  # Not vptr: its check opens a pipe, which fails in the tests that have used up the descriptors. Not enum: C callers may hand any value to the public functions, which check it; neither compiler uses the range of an
-  # enum unless told to by -fstrict-enums.
+  # Not vptr: its check opens a pipe, which fails in the tests that have used up the descriptors. Not enum: C callers may
+  # hand any value to the public functions, which check it; neither compiler uses the range of an enum unless told to by
+  # -fstrict-enums.
   set(sanitize -fsanitize=address,undefined -fno-sanitize=vptr,enum -fno-sanitize-recover=all)
 elseif(HAWSER_SANITIZE STREQUAL "thread")
   set(sanitize -fsanitize=thread)
