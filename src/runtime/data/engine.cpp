@@ -28,13 +28,8 @@ std::int64_t now_us() {
   return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
-protocol::Env env_now() {
-  auto random = io::random_id();
-  return {io::now_ms(), random.ok() ? random.value() : Id128{}};
-}
-
-// Machines that need no random numbers are not made to wait for the kernel's.
-protocol::Env env_plain() { return {io::now_ms(), {}}; }
+// No machine of a member asks for random numbers.
+protocol::Env env_now() { return {io::now_ms(), {}}; }
 
 }  // namespace
 
@@ -75,7 +70,7 @@ std::deque<ControlTask> Engine::take_tasks() {
 void Engine::step(const Member::Event& event) {
   const Lock lock(mutex_);
   Actions actions;
-  member_.step(event, env_plain(), actions);
+  member_.step(event, env_now(), actions);
   perform(actions);
 }
 
@@ -368,7 +363,7 @@ void Engine::say_done(const protocol::SayDone& say) {
 void Engine::copy_locally(const std::shared_ptr<OpRun>& op) {
   const bool copies = op->call.kind == wire::OpKind::all_reduce && op->call.count != 0 && !op->in_place();
   if (!copies) return unit_done(*op);
-  threads_.front()->run([this, op, attempt = op->attempt.load(), epoch = op->epoch] {
+  threads_.front()->run([this, op, attempt = op->attempt.load()] {
     const std::size_t bytes = op->call.count * op->element();
     for (std::size_t at = 0; at < bytes; at += copy_bytes) {
       const std::lock_guard hold(op->local_mutex);
@@ -430,6 +425,19 @@ bool Engine::make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink) {
   }
 }
 
+// A unit whose bytes are all here. False: there was no memory for it.
+bool Engine::take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload) {
+  Sink sink;
+  if (!make_sink(op, header, sink)) return false;
+  sink.save();
+  sink.take(payload);
+  if (sink.digests) op.digest.combine(sink.digest());
+  op.bytes_received += payload.size();
+  metrics_.bytes_received += payload.size();
+  complete_unit(op, header.slice, header.step);
+  return true;
+}
+
 // Data that came before the call did.
 void Engine::take_stash(OpRun& op) {
   auto it = stash_.find(op.key);
@@ -441,14 +449,7 @@ void Engine::take_stash(OpRun& op) {
     if (auto link = links_.find(piece.from); link != links_.end()) link->second.stashed -= piece.payload.size();
     std::string why;
     if (op.ended || piece.header.epoch != op.epoch || !wanted(op, piece.from, piece.header, why)) continue;
-    Sink sink;
-    if (!make_sink(op, piece.header, sink)) return;
-    sink.save();
-    sink.take(piece.payload);
-    if (sink.digests) op.digest.combine(sink.digest());
-    op.bytes_received += piece.payload.size();
-    metrics_.bytes_received += piece.payload.size();
-    complete_unit(op, sink.slice, sink.step);
+    if (!take_whole(op, piece.header, piece.payload)) return;
   }
 }
 
@@ -573,14 +574,7 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vect
   const auto keep = op->shared_from_this();
   Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
   if (receiving != nullptr) receiving->drop_sink(*op);
-  Sink sink;
-  if (!make_sink(*op, header, sink)) return true;
-  sink.save();
-  sink.take(payload);
-  if (sink.digests) op->digest.combine(sink.digest());
-  op->bytes_received += payload.size();
-  metrics_.bytes_received += payload.size();
-  complete_unit(*op, header.slice, header.step);
+  (void)take_whole(*op, header, payload);
   return true;
 }
 
@@ -912,7 +906,7 @@ Status Engine::admit(std::int64_t timeout_ms) {
   if (admitting_) return {Code::INVALID_ARGUMENT, "another thread stands at an admission point of this communicator"};
   const std::uint64_t before = admitted_;
   Actions actions;
-  member_.step(Member::AdmitCalled{}, env_plain(), actions);
+  member_.step(Member::AdmitCalled{}, env_now(), actions);
   perform(actions);
   if (admitted_ != before) return {};
   admitting_ = true;
@@ -921,7 +915,7 @@ Status Engine::admit(std::int64_t timeout_ms) {
   admitting_ = false;
   if (ended_) return *ended_;
   if (done) return {};
-  member_.step(Member::AdmitGivenUp{}, env_plain(), actions);
+  member_.step(Member::AdmitGivenUp{}, env_now(), actions);
   perform(actions);
   return {Code::TIMEOUT,
           fmt::format("newcomers wait, but not every member came to its admission point within {} ms", timeout_ms)};
@@ -939,10 +933,10 @@ Status Engine::leave(std::int64_t timeout_ms) {
   }
   if (ended_) return *ended_;
   Actions actions;
-  member_.step(Member::LeaveCalled{}, env_plain(), actions);
+  member_.step(Member::LeaveCalled{}, env_now(), actions);
   perform(actions);
   if (!changed_.wait_until(lock, deadline, [&] { return ended_.has_value(); })) {
-    member_.step(Member::AbortCalled{}, env_plain(), actions);
+    member_.step(Member::AbortCalled{}, env_now(), actions);
     perform(actions);
     return {Code::TIMEOUT,
             fmt::format("left without the coordinator's answer, which did not come within {} ms", timeout_ms)};
@@ -953,7 +947,7 @@ Status Engine::leave(std::int64_t timeout_ms) {
 void Engine::abort() {
   const Lock lock(mutex_);
   Actions actions;
-  member_.step(Member::AbortCalled{}, env_plain(), actions);
+  member_.step(Member::AbortCalled{}, env_now(), actions);
   perform(actions);
 }
 

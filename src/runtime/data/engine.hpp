@@ -160,6 +160,7 @@ class Engine {
   void detach(OpRun& op);
   void take_stash(OpRun& op);
   bool make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink);
+  bool take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload);
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
   bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;
   void copy_locally(const std::shared_ptr<OpRun>& op);
