@@ -231,6 +231,54 @@ typedef enum hawser_redop {
   HAWSER_MAX = 4
 } hawser_redop_t;
 
+/* -------------------------------------------------------------------------------------------------------- compression */
+
+/** How the bytes of a floating-point all-reduce are made fewer. The values are on the wire and never change.
+ *  docs/compression.md has formulas, bytes per element and errors of each. */
+typedef enum hawser_codec {
+  HAWSER_CODEC_NONE = 0,   /**< not compressed */
+  HAWSER_CODEC_BF16 = 1,   /**< 2 bytes: the upper half of an f32 */
+  HAWSER_CODEC_F16 = 2,    /**< 2 bytes: IEEE 754 binary16; beyond +-65504 it overflows to infinity */
+  HAWSER_CODEC_INT8 = 3,   /**< block-wise symmetric: 1 byte and an f32 scale a block */
+  HAWSER_CODEC_INT4 = 4,   /**< block-wise symmetric: half a byte and an f32 scale a block */
+  HAWSER_CODEC_MINMAX8 = 5 /**< block-wise between minimum and maximum: 1 byte and two f32 a block */
+} hawser_codec_t;
+
+typedef enum hawser_rounding {
+  HAWSER_ROUND_NEAREST = 0,   /**< to nearest, ties to even */
+  HAWSER_ROUND_STOCHASTIC = 1 /**< up or down at random so that the expectation is exact; counter-based random numbers
+                                   (Philox4x32-10), independent between peers and elements */
+} hawser_rounding_t;
+
+/** What compression leaves out of one peer's contributions, kept to be added to the next one (error feedback). */
+typedef struct hawser_residual hawser_residual_t;
+
+typedef struct hawser_compression {
+  size_t size;                 /**< sizeof(hawser_compression_t) */
+  uint32_t codec;              /**< a hawser_codec_t; equal at all members */
+  uint32_t block;              /**< elements of a block, a power of two from 32 to 4096; 0: int8 and minmax8 256, int4 64;
+                                    must be 0 for bf16 and f16. Equal at all members */
+  uint32_t rounding;           /**< a hawser_rounding_t; equal at all members */
+  uint32_t reserved;           /**< 0 */
+  uint64_t seed;               /**< of stochastic rounding, mixed with the peer's identity and the operation's number */
+  hawser_residual_t *residual; /**< error feedback of this peer, NULL: none; lent until the operation has ended */
+  double residual_decay;       /**< the residual is multiplied by this before it is added, 0 = 1; at most 1 */
+} hawser_compression_t;
+#define HAWSER_COMPRESSION_INIT {sizeof(hawser_compression_t), 0, 0, 0, 0, 0, NULL, 0.0}
+
+/** Makes a residual of `count` elements (f32), all zero. It changes only when an operation that was given it commits; after
+ *  a failure, a rerun or a restore it is what it was.
+ *  Threads   one operation at a time may use it.
+ *  Errors    INVALID_ARGUMENT; RESOURCE. */
+HAWSER_API hawser_status_t hawser_residual_create(size_t count, hawser_residual_t **residual_out);
+/** Copies the `count` elements out, or in: for checkpoints. Errors: INVALID_ARGUMENT: another count, or in use. */
+HAWSER_API hawser_status_t hawser_residual_read(hawser_residual_t *residual, float *values_out, size_t count);
+HAWSER_API hawser_status_t hawser_residual_write(hawser_residual_t *residual, const float *values, size_t count);
+HAWSER_API hawser_status_t hawser_residual_destroy(hawser_residual_t *residual);
+
+/** Bytes that `count` elements take when encoded with this compression; 0 when the compression is not valid. */
+HAWSER_API size_t hawser_compressed_bytes(const hawser_compression_t *compression, size_t count);
+
 /** One collective in flight. */
 typedef struct hawser_op hawser_op_t;
 
@@ -242,8 +290,15 @@ typedef struct hawser_op_options {
   uint32_t policy;           /**< a hawser_policy_t; equal at all members */
   int32_t priority;          /**< higher goes first where operations compete for a connection; -8..7 */
   uint32_t min_participants; /**< TOO_FEW, inputs untouched, when fewer members would take part; 0 = any */
+  const hawser_compression_t *compression; /**< all_reduce with SUM or AVG of f32, f16 or bf16 only; NULL: none. Read
+                                                during the call that starts the operation */
+  double weight;    /**< weighted = 1: this peer's weight, finite and >= 0. 0 leaves its values out of the average; they are
+                         not even looked at. weighted = 0: must be 0 */
+  uint32_t weighted; /**< 1: AVG of f32, f16 or bf16 is the sum of weight x value divided by the sum of weights; all
+                          members' weights 0: all zeros. Equal at all members */
+  uint32_t reserved; /**< 0 */
 } hawser_op_options_t;
-#define HAWSER_OP_OPTIONS_INIT {sizeof(hawser_op_options_t), 0, 0, 0, 0, 0}
+#define HAWSER_OP_OPTIONS_INIT {sizeof(hawser_op_options_t), 0, 0, 0, 0, 0, NULL, 0.0, 0, 0}
 
 typedef struct hawser_op_info {
   size_t size;                      /**< sizeof(hawser_op_info_t) */
@@ -255,9 +310,11 @@ typedef struct hawser_op_info {
   uint64_t time_us;                 /**< from the start to the end of the operation */
   hawser_peer_id_t *participant_ids; /**< in: NULL, or room for participant_capacity ids; filled in rank order */
   uint32_t participant_capacity;    /**< in: ids that fit; more participants than that are left out of the array */
-  uint32_t reserved;                /**< 0 */
+  uint32_t contributors;            /**< weighted: participants with a weight other than 0; else all participants */
+  double total_weight;              /**< weighted: the sum of weights; else the number of participants */
+  double *participant_weights;      /**< in: NULL, or room for participant_capacity weights; filled like the ids */
 } hawser_op_info_t;
-#define HAWSER_OP_INFO_INIT {sizeof(hawser_op_info_t), 0, 0, 0, 0, 0, 0, NULL, 0, 0}
+#define HAWSER_OP_INFO_INIT {sizeof(hawser_op_info_t), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0.0, NULL}
 
 /* ------------------------------------------------------------------------------------------------------- collectives */
 
@@ -321,6 +378,196 @@ HAWSER_API hawser_status_t hawser_op_cancel(hawser_op_t *op);
 /** Frees the handle. An operation that is still running is cancelled and waited for first, so the buffers are the
  *  caller's again when this returns. */
 HAWSER_API hawser_status_t hawser_op_release(hawser_op_t *op);
+
+/* ------------------------------------------------------------------------------------------------------ shared state */
+
+/** Named tensors that are to be the same on all members, with a revision number. docs/shared-state.md. */
+typedef struct hawser_state hawser_state_t;
+
+/** What this peer lets a sync do. */
+typedef enum hawser_strategy {
+  HAWSER_SYNC_AGREE = 0,       /**< has a vote unless it is a newcomer, and takes over what is decided */
+  HAWSER_SYNC_SEND_ONLY = 1,   /**< has a vote; its tensors are never written: MISMATCH when they would have to be */
+  HAWSER_SYNC_RECEIVE_ONLY = 2 /**< has no vote and is no source; takes over what is decided */
+} hawser_strategy_t;
+
+typedef enum hawser_decision {
+  HAWSER_DECIDED_BY_RECORD = 0,   /**< the content recorded at the last sync or check of this revision */
+  HAWSER_DECIDED_BY_MAJORITY = 1, /**< the revision and content of more than half of the members that have a vote */
+  HAWSER_DECIDED_UNANIMOUS = 2    /**< all members that have a vote held the same */
+} hawser_decision_t;
+
+typedef struct hawser_sync_info {
+  size_t size;              /**< sizeof(hawser_sync_info_t) */
+  uint64_t view;            /**< number of the view in which it ended */
+  uint32_t participants;    /**< members that took part */
+  uint32_t attempts;        /**< 1 + the number of reruns after lost peers */
+  uint32_t decision;        /**< a hawser_decision_t */
+  uint32_t tensors_changed; /**< tensors written here */
+  uint32_t sources;         /**< members that sent blocks to this one */
+  uint32_t behind;          /**< members whose content or revision was another than the decided one, newcomers among them */
+  uint64_t revision;        /**< decided, and this peer's from now on */
+  uint64_t blocks;          /**< of the whole state */
+  uint64_t blocks_received; /**< here; only blocks that differ travel */
+  uint64_t bytes_received;  /**< of blocks, here */
+  uint64_t bytes_sent;      /**< of blocks, from here to others */
+  uint64_t hash_us;         /**< spent hashing this peer's tensors */
+  uint64_t time_us;         /**< of the whole call */
+  uint8_t root[16];         /**< Merkle root of the decided content (XXH3-128) */
+} hawser_sync_info_t;
+#define HAWSER_SYNC_INFO_INIT {sizeof(hawser_sync_info_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}}
+
+/** Makes an empty state with revision 0. Belongs to no communicator: the same one may be used again after a rejoin. */
+HAWSER_API hawser_status_t hawser_state_create(hawser_state_t **state_out);
+
+/** Adds a tensor. Order, names, types and counts must be the same on all members when they sync.
+ *  Shapes    data: count elements of dtype, aligned to the element; count may be 0. name: 1 to 255 bytes of UTF-8, unique.
+ *  Lifetime  data is lent until hawser_state_destroy, and read and written during hawser_state_sync only.
+ *  Errors    INVALID_ARGUMENT; RESOURCE: more than 65536 tensors, or a description of more than 4 MiB. */
+HAWSER_API hawser_status_t hawser_state_add_tensor(hawser_state_t *state, const char *name, void *data, size_t count,
+                                                   hawser_dtype_t dtype);
+
+/** Says that a tensor now lives elsewhere, with the same count and type. Errors: INVALID_ARGUMENT: no such name. */
+HAWSER_API hawser_status_t hawser_state_move_tensor(hawser_state_t *state, const char *name, void *data);
+
+/** The revision: set by whoever changes the content in the same way on all members, by the same number there. A sync takes
+ *  over the decided one. */
+HAWSER_API hawser_status_t hawser_state_set_revision(hawser_state_t *state, uint64_t revision);
+HAWSER_API hawser_status_t hawser_state_revision(hawser_state_t *state, uint64_t *revision_out);
+
+/** Makes the state the same on all members; every member calls it at the same place of its program.
+ *  Rule      newcomers (no sync of this state yet in this membership, while others had one) and receive-only members have no
+ *            vote. When a voter holds what the last sync recorded and no voter has a higher revision, the record decides;
+ *            else revision and content of more than half of the voters. Nothing such: NO_MAJORITY.
+ *  Transfer  blocks of 256 KiB that differ, from all members that hold the decided content; each is checked against its
+ *            hash before use. Tensors are written when every block is here and every member is ready: on every error they
+ *            are as they were, at all members. Members may be lost meanwhile, sources too.
+ *  Memory    the blocks that differ, once.
+ *  Units     options: tag, timeout_ms, policy, priority as for every operation; the rest must be 0. NULL: defaults.
+ *  Errors    MISMATCH: layouts differ (the sentence names tensor, difference and peers), or a send-only member would have to
+ *            change; NO_MAJORITY; TIMEOUT, PEER_LOST (strict, or no source is left) and the rest as hawser_all_reduce. */
+HAWSER_API hawser_status_t hawser_state_sync(hawser_comm_t *comm, hawser_state_t *state, hawser_strategy_t strategy,
+                                             const hawser_op_options_t *options, hawser_sync_info_t *info_out);
+
+/** Compares the roots and moves nothing: OK when all members hold the same revision and content, which is then recorded;
+ *  info_out->behind is 0. Else DIVERGED: the sentence names who differs. Otherwise as hawser_state_sync. */
+HAWSER_API hawser_status_t hawser_state_check(hawser_comm_t *comm, hawser_state_t *state,
+                                              const hawser_op_options_t *options, hawser_sync_info_t *info_out);
+
+HAWSER_API hawser_status_t hawser_state_destroy(hawser_state_t *state);
+
+/* -------------------------------------------------------------------------------------------------------- outer steps */
+
+/** An outer optimizer of the DiLoCo family (arXiv 2311.08105): peers train on their own for H steps, then average what they
+ *  have moved. It owns the anchor (the parameters all members agreed on last) and the momentum, which are shared state.
+ *  docs/outer-steps.md has the formulas. */
+typedef struct hawser_outer hawser_outer_t;
+
+/** A parameter tensor of the inner optimizer. */
+typedef struct hawser_outer_param {
+  size_t size;      /**< sizeof(hawser_outer_param_t) */
+  const char *name; /**< 1 to 240 bytes of UTF-8, unique */
+  void *data;       /**< count elements, aligned to the element; lent until hawser_outer_destroy; read and written only
+                         during calls on the handle */
+  size_t count;
+  uint32_t dtype;    /**< F32, BF16 or F16; the anchor is f32 in each case */
+  uint32_t reserved; /**< 0 */
+} hawser_outer_param_t;
+#define HAWSER_OUTER_PARAM_INIT {sizeof(hawser_outer_param_t), NULL, NULL, 0, HAWSER_F32, 0}
+
+/** What becomes of a contribution with a NaN or an infinity in it. */
+typedef enum hawser_non_finite {
+  HAWSER_NON_FINITE_LEAVE_OUT = 0, /**< that peer's contribution has weight 0 in this round; infos say so */
+  HAWSER_NON_FINITE_FAIL = 1       /**< the round ends with NOT_FINITE at every member, nothing changed */
+} hawser_non_finite_t;
+
+typedef struct hawser_outer_config {
+  size_t size;          /**< sizeof(hawser_outer_config_t) */
+  double lr;            /**< outer learning rate, default 0.7; finite and > 0 */
+  double momentum;      /**< default 0.9; 0 <= momentum < 1 */
+  uint32_t nesterov;    /**< 1 (default): anchor -= lr (d + momentum v) with v <- momentum v + d; 0: anchor -= lr v */
+  uint32_t delayed;     /**< 1: the average of a round is applied at the end of the next, so that communication overlaps with
+                             computing; use a smaller momentum then, such as 0 */
+  uint32_t non_finite;  /**< a hawser_non_finite_t */
+  uint32_t error_feedback; /**< 1: what compression leaves out is kept and added in the next round */
+  const hawser_compression_t *compression; /**< NULL: f32; its residual must be NULL. Read by hawser_outer_create */
+  uint64_t tag;         /**< of the operations it starts, 0: untagged */
+  uint32_t timeout_ms;  /**< of each operation, 0: the communicator's */
+  uint32_t manual_admission; /**< 0: every step ends with an admission point and, when newcomers came, a sync; 1: the caller
+                                  calls hawser_comm_admit and hawser_outer_sync itself */
+} hawser_outer_config_t;
+#define HAWSER_OUTER_CONFIG_INIT {sizeof(hawser_outer_config_t), 0.7, 0.9, 1, 0, 0, 0, NULL, 0, 0, 0}
+
+typedef struct hawser_outer_info {
+  size_t size;             /**< sizeof(hawser_outer_info_t) */
+  uint64_t round;          /**< rounds that are part of the anchor now */
+  uint64_t view;           /**< number of the view in which the round's average ended; 0: none was applied */
+  uint32_t participants;   /**< of that average */
+  uint32_t contributors;   /**< of them, with a weight other than 0 */
+  uint32_t left_out;       /**< of them, left out because of values that are not finite */
+  uint32_t attempts;       /**< 1 + reruns after lost peers */
+  uint32_t self_left_out;  /**< 1: this peer is one of those left out */
+  uint32_t synced;         /**< 1: newcomers came at the end of this call and the state was synced */
+  double total_weight;
+  double delta_norm;       /**< L2 norm of this peer's pseudo-gradient in this call; NaN when it was not finite */
+  uint64_t bytes_sent;     /**< of the average that was applied, all attempts */
+  uint64_t bytes_received;
+  uint64_t wait_us;        /**< this call waited for the network */
+} hawser_outer_info_t;
+#define HAWSER_OUTER_INFO_INIT {sizeof(hawser_outer_info_t), 0, 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, 0, 0, 0}
+
+/** Makes an outer optimizer over these parameters; the anchor is their present value, the momentum 0, the round 0. Sends
+ *  nothing. Parameters and configuration must be the same on all members: else the first call that meets says MISMATCH.
+ *  Memory    4 + 4 bytes a parameter (anchor, momentum), 4 more while a round is in flight, delayed: 4 more,
+ *            error_feedback: 4 more. */
+HAWSER_API hawser_status_t hawser_outer_create(hawser_comm_t *comm, const hawser_outer_param_t *params,
+                                               size_t param_count, const hawser_outer_config_t *config,
+                                               hawser_outer_t **outer_out);
+
+/** Makes anchor, momentum and round the same on all members and sets the parameters to the anchor. Every member's first
+ *  call after hawser_outer_create, founders and newcomers alike: while no round was made anywhere, the first member's parameters
+ *  are everyone's; later the members' decide and newcomers take over. Later on steps do it by themselves when newcomers come.
+ *  info_out may be NULL. Errors: as hawser_state_sync. */
+HAWSER_API hawser_status_t hawser_outer_sync(hawser_outer_t *outer, hawser_sync_info_t *info_out);
+
+/** One round, at the same place of every member's program, after its inner steps: the pseudo-gradient (anchor - parameters)
+ *  is averaged over all members, the anchor makes an outer step and the parameters are set to it. Delayed: the average of
+ *  the round before is waited for and applied, and this round's is started. Then an admission point.
+ *  Units     weight: of this peer's contribution, such as the number of its inner steps or samples; finite and >= 0; equal
+ *            weights give the plain average.
+ *  Errors    On every error anchor, momentum, residuals and parameters are as they were, the round may be tried again. The
+ *            round's outcome is the same at all survivors. NOT_FINITE: under NON_FINITE_FAIL. If the round itself was made
+ *            and only the admission or sync at its end failed, the sentence says so: call hawser_outer_sync. */
+HAWSER_API hawser_status_t hawser_outer_step(hawser_outer_t *outer, double weight, hawser_outer_info_t *info_out);
+
+/** The two halves of hawser_outer_step for those who overlap by themselves; not for delayed handles, but for _finish at the
+ *  end of training, which applies the average that is still in flight. begin takes a copy of the pseudo-gradient and
+ *  starts to average it; finish waits, makes the outer step and sets the parameters, whatever was done to them since.
+ *  Errors    INVALID_ARGUMENT: begin twice, finish without begin (a delayed handle with nothing in flight: OK). */
+HAWSER_API hawser_status_t hawser_outer_begin(hawser_outer_t *outer, double weight);
+HAWSER_API hawser_status_t hawser_outer_finish(hawser_outer_t *outer, hawser_outer_info_t *info_out);
+
+/** Says that a parameter now lives elsewhere. Errors: INVALID_ARGUMENT: another count or type, no such name. */
+HAWSER_API hawser_status_t hawser_outer_move_param(hawser_outer_t *outer, const hawser_outer_param_t *param);
+
+typedef enum hawser_outer_tensor_kind {
+  HAWSER_OUTER_ANCHOR = 0,
+  HAWSER_OUTER_MOMENTUM = 1,
+  HAWSER_OUTER_PENDING = 2 /**< delayed: the average that is to be applied next, zeros when none is */
+} hawser_outer_tensor_kind_t;
+
+/** Copies a tensor of the handle's state for the parameter with this index out, or in (checkpoints; then every member must
+ *  write the same). Waits for what is in flight. */
+HAWSER_API hawser_status_t hawser_outer_read(hawser_outer_t *outer, hawser_outer_tensor_kind_t kind, size_t index,
+                                             float *values_out, size_t count);
+HAWSER_API hawser_status_t hawser_outer_write(hawser_outer_t *outer, hawser_outer_tensor_kind_t kind, size_t index,
+                                              const float *values, size_t count);
+/** Rounds made, and whether an average is pending (delayed). set: with hawser_outer_write, from a checkpoint. */
+HAWSER_API hawser_status_t hawser_outer_round(hawser_outer_t *outer, uint64_t *round_out, uint32_t *pending_out);
+HAWSER_API hawser_status_t hawser_outer_set_round(hawser_outer_t *outer, uint64_t round, uint32_t pending);
+
+/** Cancels what is in flight and frees. The parameters stay as they are. */
+HAWSER_API hawser_status_t hawser_outer_destroy(hawser_outer_t *outer);
 
 /* ----------------------------------------------------------------------------------------------------------- metrics */
 

@@ -22,6 +22,8 @@
   X(MISMATCH, 14, USAGE, "peers disagree about the parameters of the operation")                                       \
   X(UNSUPPORTED, 15, USAGE, "this build or this version does not do that")                                             \
   X(BAD_ADDRESS, 16, USAGE, "the address does not parse or does not resolve")                                          \
+  X(NOT_FINITE, 17, USAGE, "a contribution has a NaN or an infinity in it")                                            \
+  X(NO_MAJORITY, 18, USAGE, "no version of the shared state is recorded or held by more than half of the voters")      \
   X(TIMEOUT, 30, RETRY, "the deadline passed")                                                                         \
   X(CANCELLED, 31, RETRY, "the call was cancelled")                                                                    \
   X(TOO_FEW, 32, RETRY, "fewer members than the operation asks for")                                                   \
