@@ -93,9 +93,11 @@ enum class FaultReason : std::uint8_t {
   timeout = 3,
   cancelled = 4,
   resource = 5,
-  root_lost = 6
+  root_lost = 6,
+  no_majority = 7,
+  not_finite = 8
 };
-inline constexpr std::size_t fault_reason_count = 7;
+inline constexpr std::size_t fault_reason_count = 9;
 
 // done: this member holds the result and has said so. committed: so has everyone.
 enum class OpPhase : std::uint8_t { open = 0, done = 1, committed = 2 };

@@ -38,6 +38,10 @@ Code fault_code(FaultReason reason) {
       return Code::RESOURCE;
     case FaultReason::root_lost:
       return Code::PEER_LOST;
+    case FaultReason::no_majority:
+      return Code::NO_MAJORITY;
+    case FaultReason::not_finite:
+      return Code::NOT_FINITE;
   }
   return Code::INTERNAL;
 }

@@ -102,10 +102,10 @@ class Decider {
       if (it == seen.states.end() || it->second->fault == FaultReason::none) continue;
       const OpState& vote = *it->second;
       if (vote.fault == FaultReason::timeout) return timed_out(key, seen, id, vote, staying);
-      // A mismatch names both sides itself; the other reasons are about the voter.
-      return Outcome{
-          key, Verdict::abort, vote.fault,
-          vote.fault == FaultReason::mismatch ? vote.text : fmt::format("{}: {}", who(places_.at(id)), vote.text)};
+      // A mismatch and a lack of a majority name all sides themselves; the other reasons are about the voter.
+      const bool complete = vote.fault == FaultReason::mismatch || vote.fault == FaultReason::no_majority;
+      return Outcome{key, Verdict::abort, vote.fault,
+                     complete ? vote.text : fmt::format("{}: {}", who(places_.at(id)), vote.text)};
     }
     const OpState& any = *seen.states.begin()->second;
     if (!any.params.root.is_zero() && !survivors_.contains(any.params.root)) {

@@ -62,6 +62,10 @@ std::string decide(const Case& c) {
           return "resource";
         case FaultReason::root_lost:
           return "root_lost";
+        case FaultReason::no_majority:
+          return "no_majority";
+        case FaultReason::not_finite:
+          return "not_finite";
       }
   }
   return "?";
@@ -99,6 +103,8 @@ TEST_CASE("one operation, three members, all kinds of answers", "[protocol]") {
       {"a deadline before a loss", {{open}, {timeout}}, "timeout"},
       {"cancelled", {{vote(OpPhase::open, FaultReason::cancelled)}, {open}, {open}}, "cancelled"},
       {"no memory", {{vote(OpPhase::open, FaultReason::resource)}, {open}, {held}}, "resource"},
+      {"no majority", {{vote(OpPhase::open, FaultReason::no_majority)}, {open}, {held}}, "no_majority"},
+      {"not finite", {{open}, {vote(OpPhase::open, FaultReason::not_finite)}, {open}}, "not_finite"},
       {"a root that somebody missed", {{open}, {vote(OpPhase::open, FaultReason::root_lost)}, {open}}, "root_lost"},
       {"other digests", {{held}, {held}, {done_with(sum(), 8)}}, "diverged"},
       {"other digests among survivors", {{held}, {done_with(sum(), 8)}}, "diverged"},
