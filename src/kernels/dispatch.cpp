@@ -113,9 +113,18 @@ void narrow(Dtype dtype, void* dst, const float* src_wide, std::size_t count, st
   table_of(variant).narrow[half_index(dtype)](dst, src_wide, count, divisor);
 }
 
+void widen(Dtype dtype, float* dst, const void* src, std::size_t count, Variant variant) {
+  HAWSER_ASSERT(is_half(dtype), "only f16 and bf16 are widened");
+  table_of(variant).widen[half_index(dtype)](dst, src, count);
+}
+
 void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, Variant variant) {
   HAWSER_ASSERT(divisor != 0, "an average is of at least one");
   table_of(variant).divide[index_of(dtype)](data, count, divisor);
+}
+
+bool all_finite(const float* data, std::size_t count, Variant variant) {
+  return table_of(variant).all_finite(data, count);
 }
 
 Digest digest(const void* data, std::size_t bytes, std::uint64_t piece) {

@@ -1,154 +1,16 @@
-// The loops and the arithmetic of every variant, as templates over `Isa`: how many bytes a vector has and how f16 and
-// f32 turn into each other. Written with the generic vectors of GCC and clang, so that each operation is one IEEE or
-// wrapping operation per element whatever the width; hence the same bits from every variant. Any thread.
-//
-// Each variant includes this in a file compiled with its own instruction set. Were a function of it, or of the standard
-// library, emitted as a mergeable symbol, the linker could keep the AVX-512 copy for everybody. So all of it has
-// internal linkage, and no function of the standard library is used; tests/unit/kernels/symbols.py checks the object
-// files.
+// The loops and the arithmetic of every variant, as templates over `Isa`, one of vector.hpp: how many bytes a vector
+// has and how f16 and f32 turn into each other. As there, all of it has internal linkage. Any thread.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 #include "kernels/dispatch.hpp"
+#include "kernels/vector.hpp"
 #include "kernels/xxh3.hpp"
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
-
 namespace hawser::kernels {
-namespace {  // NOLINT(google-build-namespaces): internal linkage is the point, see above
-
-using Bytes = unsigned char;
-
-template <class T, std::size_t lanes>
-struct VectorOf {
-  typedef T type __attribute__((vector_size(lanes * sizeof(T))));
-};
-template <class T, std::size_t lanes>
-using Vector = typename VectorOf<T, lanes>::type;
-
-// A caller's thread may flush denormals, round another way or trap: other bits than its peers get, or SIGFPE. This is
-// the default environment for as long as it lives. The loops are separate, never inlined functions because a compiler
-// does not see that arithmetic depends on it, but moves none across a call that writes memory.
-class FloatEnvironment {
- public:
-  FloatEnvironment(const FloatEnvironment&) = delete;
-  FloatEnvironment& operator=(const FloatEnvironment&) = delete;
-#if defined(__x86_64__)
-  FloatEnvironment() : saved_(_mm_getcsr()) {
-    if ((saved_ & ~flags) != standard) _mm_setcsr(standard);
-  }
-  ~FloatEnvironment() {
-    if ((saved_ & ~flags) != standard) _mm_setcsr(saved_);
-  }
-
- private:
-  static constexpr unsigned flags = 0x3f;       // sticky, of past exceptions
-  static constexpr unsigned standard = 0x1f80;  // all exceptions masked, round to nearest even, denormals kept
-  unsigned saved_;
-#elif defined(__aarch64__)
-  FloatEnvironment() {
-    asm volatile("mrs %0, fpcr" : "=r"(saved_));
-    if (saved_ != 0) asm volatile("msr fpcr, %0" : : "r"(std::uint64_t{0}) : "memory");
-  }
-  ~FloatEnvironment() {
-    if (saved_ != 0) asm volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
-  }
-
- private:
-  std::uint64_t saved_;
-#else
-  FloatEnvironment() = default;
-  ~FloatEnvironment() {}
-#endif
-};
-
-// ---------------------------------------------------------------------------------------------------------- elements
-// in memory
-
-// Elements which are computed with as they are stored. `p` need not even be aligned to the element.
-template <class T, std::size_t lane_count>
-struct Plain {
-  using V = Vector<T, lane_count>;
-  static constexpr std::size_t lanes = lane_count;
-  static constexpr std::size_t size = sizeof(T);
-  static V load(const Bytes* p) {
-    V v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-  }
-  static void store(Bytes* p, V v) { __builtin_memcpy(p, &v, sizeof v); }
-};
-
-// f16 and bf16, computed with as f32. What is stored has no NaN but the canonical one.
-template <class Isa>
-struct F16 {
-  static constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
-  static constexpr std::size_t size = 2;
-  using Raw = Plain<std::uint16_t, lanes>;
-  using V = Vector<float, lanes>;
-  static V load(const Bytes* p) { return Isa::widen_f16(Raw::load(p)); }
-  static void store(Bytes* p, V v) { Raw::store(p, Isa::narrow_f16(v)); }
-};
-
-template <class Isa>
-struct Bf16 {
-  static constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
-  static constexpr std::size_t size = 2;
-  using Raw = Plain<std::uint16_t, lanes>;
-  using V = Vector<float, lanes>;
-  using Bits = Vector<std::uint32_t, lanes>;
-  static V load(const Bytes* p) { return reinterpret_cast<V>(Isa::widen_u16(Raw::load(p)) << 16); }
-  // Half of what is cut off is added, less one where the last bit kept is even: round to nearest even. The canonical
-  // NaN of f32 becomes that of bf16, since its low half is 0.
-  static void store(Bytes* p, V v) {
-    const Bits bits = reinterpret_cast<Bits>(v);
-    const Bits rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    Raw::store(p, Isa::narrow_u32(rounded));
-  }
-};
-
-// -------------------------------------------------------------------------------------------------------------------
-// arithmetic
-
-template <class T>
-struct Number {
-  static constexpr bool is_float = false;
-};
-template <>
-struct Number<float> {
-  static constexpr bool is_float = true;
-  using Bits = std::uint32_t;
-  static constexpr Bits nan = 0x7fc00000u;
-};
-template <>
-struct Number<double> {
-  static constexpr bool is_float = true;
-  using Bits = std::uint64_t;
-  static constexpr Bits nan = 0x7ff8000000000000u;
-};
-
-template <class T, std::size_t lanes>
-struct Arithmetic {
-  using V = Vector<T, lanes>;
-
-  // Every NaN becomes the canonical one.
-  static V canonical(V v) {
-    if constexpr (Number<T>::is_float) {
-      return v == v ? v : nan();
-    } else {
-      return v;
-    }
-  }
-  static V nan() {
-    using Bits = Vector<typename Number<T>::Bits, lanes>;
-    return reinterpret_cast<V>(Bits{} + Number<T>::nan);
-  }
-  static V splat(T value) { return V{} + value; }
-};
+namespace {  // NOLINT(google-build-namespaces): internal linkage is the point, see vector.hpp
 
 // Integers come here as unsigned types, whose overflow wraps.
 struct Sum {
@@ -281,6 +143,13 @@ void narrow_entry(void* dst, const float* src_wide, std::size_t count, std::uint
   }
 }
 
+template <class Half>
+void widen_entry(float* dst, const void* src, std::size_t count) {
+  const FloatEnvironment environment;
+  map<Plain<float, Half::lanes>, Half>(reinterpret_cast<Bytes*>(dst), static_cast<const Bytes*>(src), count,
+                                       Canonical<Half::lanes>{});
+}
+
 template <class T, class Element>
 void divide_float_entry(void* data, std::size_t count, std::uint32_t divisor) {
   const FloatEnvironment environment;
@@ -334,6 +203,31 @@ void divide_integer_entry(void* data, std::size_t count, std::uint32_t divisor) 
   }
 }
 
+// An element is finite when its magnitude, as an integer, is below that of infinity. Stops at the first piece with one
+// that is not.
+template <class Isa>
+bool finite_entry(const float* data, std::size_t count) {
+  using Element = Plain<std::int32_t, Isa::vector_bytes / sizeof(float)>;
+  constexpr std::size_t lanes = Element::lanes;
+  constexpr std::size_t piece = 64 * lanes;
+  const Bytes* const in = reinterpret_cast<const Bytes*>(data);
+  std::size_t i = 0;
+  while (i + lanes <= count) {
+    const std::size_t end = count - i < piece ? i + (count - i) / lanes * lanes : i + piece;
+    typename Element::V found{};
+    for (; i < end; i += lanes) found |= (Element::load(in + i * sizeof(float)) & 0x7fffffff) >= 0x7f800000;
+    std::int32_t any = 0;
+    for (std::size_t lane = 0; lane < lanes; ++lane) any |= found[lane];
+    if (any != 0) return false;
+  }
+  for (; i < count; ++i) {
+    std::int32_t bits;
+    __builtin_memcpy(&bits, in + i * sizeof bits, sizeof bits);
+    if ((bits & 0x7fffffff) >= 0x7f800000) return false;
+  }
+  return true;
+}
+
 // -------------------------------------------------------------------------------------------------------------------
 // the table
 
@@ -370,6 +264,7 @@ constexpr void set_half(Table& table, Dtype dtype) {
   row[index_of(Redop::min)] = {first_entry<Min, Isa, Half>, next_entry<Min, Isa, Half>};
   row[index_of(Redop::max)] = {first_entry<Max, Isa, Half>, next_entry<Max, Isa, Half>};
   table.narrow[half_index(dtype)] = narrow_entry<Half>;
+  table.widen[half_index(dtype)] = widen_entry<Half>;
 }
 
 template <class Isa>
@@ -387,6 +282,7 @@ constexpr Table make_table() {
   set_half<Isa, Bf16<Isa>>(table, Dtype::bf16);
   set_float<float, Plain<float, Isa::vector_bytes / sizeof(float)>>(table, Dtype::f32);
   set_float<double, Plain<double, Isa::vector_bytes / sizeof(double)>>(table, Dtype::f64);
+  table.all_finite = finite_entry<Isa>;
   table.digest = hash_entry;
   return table;
 }

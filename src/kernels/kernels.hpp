@@ -37,6 +37,12 @@ WideFns reduce_wide(Dtype dtype, Redop redop, Variant variant);
 // NaN.
 void narrow(Dtype dtype, void* dst, const float* src_wide, std::size_t count, std::uint32_t divisor, Variant variant);
 
+// dst[i] = f32(src[i]) of f16 or bf16: exact. NaN -> canonical NaN.
+void widen(Dtype dtype, float* dst, const void* src, std::size_t count, Variant variant);
+
+// Neither a NaN nor an infinity is among them.
+bool all_finite(const float* data, std::size_t count, Variant variant);
+
 // data[i] = data[i] / divisor, for avg: floats by IEEE division (f16, bf16 through f32), integers truncated towards
 // zero.
 void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, Variant variant);

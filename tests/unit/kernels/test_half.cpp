@@ -53,7 +53,15 @@ TEST_CASE("every half-width float becomes its f32 exactly", "[kernels][half]") {
       Array got(Dtype::f32, 65536);
       // The minimum of a value and itself is the value.
       hawser::kernels::reduce_wide(dtype, Redop::min, variant).first(got.floats(), all.data(), all.data(), 65536);
-      check(got, expected, dtype, "widen", variant);
+      check(got, expected, dtype, "wide minimum", variant);
+      for (const std::size_t offset : {std::size_t{0}, std::size_t{13}, std::size_t{65536}}) {
+        const std::size_t count = 65536 - offset;
+        Array widened(Dtype::f32, count);
+        hawser::kernels::widen(dtype, widened.floats(), all.data() + 2 * offset, count, variant);
+        for (std::size_t i = 0; i < count; ++i) {
+          if (widened[i] != expected[offset + i]) FAIL(hawser::dtype_name(dtype) << " widen " << offset + i);
+        }
+      }
       // And back.
       Array back(dtype, 65536);
       hawser::kernels::narrow(dtype, back.data(), got.floats(), 65536, 1, variant);
@@ -186,6 +194,23 @@ TEST_CASE("narrow of every f32 is the same in each variant and as the twin says"
     for (std::uint64_t start = 0; start < (std::uint64_t{1} << 32); start += block) {
       for (std::size_t i = 0; i < block; ++i) wide.set(i, start + i);
       check_narrow(dtype, wide, 1);
+    }
+  }
+}
+
+TEST_CASE("all_finite sees a NaN or an infinity at any place, and nothing else", "[kernels][half]") {
+  const std::uint32_t others[] = {0x7f800000, 0xff800000, 0x7fc00000, 0xffc00001, 0x7f800001, 0xffffffff};
+  const std::uint32_t finite[] = {0x7f7fffff, 0xff7fffff, 0x80000000, 1, 0x3f800000};
+  for (const Variant variant : twin::variants()) {
+    for (const std::size_t count : {0U, 1U, 7U, 16U, 33U, 1024U, 2051U}) {
+      Array data(Dtype::f32, count, 1);
+      for (std::size_t i = 0; i < count; ++i) data.set(i, finite[i % 5]);
+      CHECK(hawser::kernels::all_finite(data.floats(), count, variant));
+      for (std::size_t i = 0; i < count; ++i) {
+        data.set(i, others[i % 6]);
+        if (hawser::kernels::all_finite(data.floats(), count, variant)) FAIL(variant_name(variant) << " " << i);
+        data.set(i, finite[i % 5]);
+      }
     }
   }
 }
