@@ -4,9 +4,12 @@
 //
 // Bytes: numbers are little-endian; a bool is 0 or 1; an enum is one byte below its count; identities and digests are
 // 16 bytes as they are printed; a string is its length (2 bytes) and that much valid text (base/text.hpp); a list is
-// the number of its items (2 bytes) and the items. Nothing is padded or optional, so a value has one form only.
+// the number of its items (2 bytes, of a long list 4) and the items. Nothing is padded or optional, so a value has one
+// form only.
 #pragma once
 
+#include <bit>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -23,7 +26,8 @@
 namespace hawser::wire {
 
 inline constexpr std::size_t id_bytes = 16;
-inline constexpr std::size_t length_bytes = 2;  // in front of strings and lists
+inline constexpr std::size_t length_bytes = 2;       // in front of strings and lists
+inline constexpr std::size_t long_length_bytes = 4;  // in front of long lists
 
 template <std::unsigned_integral T>
 void store(std::uint8_t* out, T value) {
@@ -56,6 +60,8 @@ class Writer {
     HAWSER_ASSERT(static_cast<std::size_t>(value) < count, "an enum holds a value outside its list");
     out_.push_back(static_cast<std::uint8_t>(value));
   }
+  // The weight of a contribution: an IEEE double, finite and not negative, or -1 for one that is left out.
+  void weight(const double& value) { number(std::bit_cast<std::uint64_t>(value)); }
   // Identities and digests: 128 bits in two members, most significant byte first.
   template <typename T>
   void bits128(const T& value) {
@@ -79,6 +85,12 @@ class Writer {
     number(static_cast<std::uint16_t>(values.size()));
     for (const T& value : values) item(value);
   }
+  template <typename T>
+  void long_list(const std::vector<T>& values, std::size_t count_max) {
+    HAWSER_ASSERT(values.size() <= count_max, "a list is longer than its limit");
+    number(static_cast<std::uint32_t>(values.size()));
+    for (const T& value : values) item(value);
+  }
 
  private:
   std::vector<std::uint8_t>& out_;
@@ -99,6 +111,7 @@ class Extent {
   void choice(const T&, std::size_t) {
     add(1, 1);
   }
+  void weight(const double&) { add(sizeof(double), sizeof(double)); }
   template <typename T>
   void bits128(const T&) {
     add(id_bytes, id_bytes);
@@ -110,6 +123,8 @@ class Extent {
   }
   template <typename T>
   void list(const std::vector<T>&, std::size_t count_max);
+  template <typename T>
+  void long_list(const std::vector<T>&, std::size_t count_max);
 
   [[nodiscard]] std::size_t least() const { return least_; }
   [[nodiscard]] std::size_t most() const { return most_; }
@@ -135,6 +150,10 @@ template <typename T>
 void Extent::list(const std::vector<T>&, std::size_t count_max) {
   add(length_bytes, length_bytes + count_max * extent_of<T>().most());
 }
+template <typename T>
+void Extent::long_list(const std::vector<T>&, std::size_t count_max) {
+  add(long_length_bytes, long_length_bytes + count_max * extent_of<T>().most());
+}
 
 // Takes values from bytes until one does not fit; from then on it changes nothing and keeps the first error.
 class Reader {
@@ -158,6 +177,16 @@ class Reader {
     if (at == nullptr) return;
     if (*at >= count) return fail("an enum has an unknown value", 1);
     value = static_cast<T>(*at);
+  }
+  void weight(double& value) {
+    std::uint64_t bits = 0;
+    number(bits);
+    if (!ok()) return;
+    const auto given = std::bit_cast<double>(bits);
+    if (!std::isfinite(given) || (given < 0 && given != -1.0)) {
+      return fail("a weight is not a finite number >= 0", sizeof(double));
+    }
+    value = given;
   }
   template <typename T>
   void bits128(T& value) {
@@ -184,15 +213,11 @@ class Reader {
   }
   template <typename T>
   void list(std::vector<T>& values, std::size_t count_max) {
-    std::uint16_t count = 0;
-    number(count);
-    if (!ok()) return;
-    if (count > count_max) return fail("a list is longer than its limit", length_bytes);
-    // Before anything is reserved: so many items need at least so many bytes.
-    if (count * extent_of<T>().least() > bytes_.size() - at_) return fail("a list is cut off", length_bytes);
-    values.clear();
-    values.reserve(count);
-    for (std::size_t i = 0; i < count && ok(); ++i) item(values.emplace_back());
+    list_of<std::uint16_t>(values, count_max);
+  }
+  template <typename T>
+  void long_list(std::vector<T>& values, std::size_t count_max) {
+    list_of<std::uint32_t>(values, count_max);
   }
   // After the last field.
   void finish() {
@@ -204,6 +229,18 @@ class Reader {
   [[nodiscard]] std::size_t error_at() const { return error_at_; }  // offset of the field that does not fit
 
  private:
+  template <typename Count, typename T>
+  void list_of(std::vector<T>& values, std::size_t count_max) {
+    Count count = 0;
+    number(count);
+    if (!ok()) return;
+    if (count > count_max) return fail("a list is longer than its limit", sizeof(Count));
+    // Before anything is reserved: so many items need at least so many bytes.
+    if (count * extent_of<T>().least() > bytes_.size() - at_) return fail("a list is cut off", sizeof(Count));
+    values.clear();
+    values.reserve(count);
+    for (std::size_t i = 0; i < count && ok(); ++i) item(values.emplace_back());
+  }
   const std::uint8_t* take(std::size_t size, const char* reason_if_short) {
     if (!ok()) return nullptr;
     if (size > bytes_.size() - at_) {

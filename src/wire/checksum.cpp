@@ -19,4 +19,9 @@ std::uint64_t checksum(std::span<const std::uint8_t> first, std::span<const std:
   return XXH3_64bits_digest(&state);
 }
 
+Digest128 digest128(std::span<const std::uint8_t> bytes, std::uint64_t seed) {
+  const XXH128_hash_t hash = XXH3_128bits_withSeed(bytes.data(), bytes.size(), seed);
+  return {hash.high64, hash.low64};
+}
+
 }  // namespace hawser::wire

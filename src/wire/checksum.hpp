@@ -5,10 +5,15 @@
 #include <cstdint>
 #include <span>
 
+#include "wire/messages.hpp"
+
 namespace hawser::wire {
 
 std::uint64_t checksum(std::span<const std::uint8_t> bytes);
 // Of `first` and `second` as one run of bytes.
 std::uint64_t checksum(std::span<const std::uint8_t> first, std::span<const std::uint8_t> second);
+// XXH3-128 with a seed, which tells equal bytes at different places apart: for hashes of hashes and short values. Long
+// pieces of data are hashed by the kernels, with the same function.
+Digest128 digest128(std::span<const std::uint8_t> bytes, std::uint64_t seed);
 
 }  // namespace hawser::wire
