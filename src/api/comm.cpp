@@ -4,12 +4,14 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <cstdlib>
 #include <limits>
 #include <mutex>
 #include <thread>
 
+#include "api/compression.hpp"
 #include "api/handles.hpp"
 #include "api/support.hpp"
 #include "base/text.hpp"
@@ -216,6 +218,48 @@ Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime:
   call.strict = options.policy == HAWSER_POLICY_DEFAULT ? comm.strict : options.policy == HAWSER_POLICY_STRICT;
   call.priority = options.priority;
   call.min_participants = options.min_participants;
+  if (options.reserved != 0) return {Code::UNSUPPORTED, "hawser_op_options_t.reserved is not 0"};
+  if (options.weighted > 1)
+    return {Code::INVALID_ARGUMENT, fmt::format("options.weighted is {}, not 0 or 1", options.weighted)};
+  if (options.weighted == 0 && options.weight != 0) {
+    return {Code::INVALID_ARGUMENT, fmt::format("options.weight is {} but options.weighted is 0", options.weight)};
+  }
+  if (!std::isfinite(options.weight) || options.weight < 0) {
+    return {Code::INVALID_ARGUMENT, fmt::format("options.weight {} is not a finite number >= 0", options.weight)};
+  }
+  const bool compressed = options.compression != nullptr;
+  if (!compressed && options.weighted == 0) return {};
+  if (call.kind != runtime::OpKind::all_reduce) {
+    return {Code::INVALID_ARGUMENT, "compression and weights are for all_reduce only"};
+  }
+  runtime::Coding coding;
+  if (Status status = read_compression(options.compression, coding); !status.ok()) return status;
+  coding.weighted = options.weighted != 0;
+  if (coding.weighted) coding.weight = options.weight;
+  if (coding.format.codec != codec::Codec::none || coding.weighted) call.coding = std::move(coding);
+  return {};
+}
+
+// What only makes sense together with the buffers.
+Status check_coding(runtime::OpCall& call) {
+  if (!call.coding) return {};
+  if (call.dtype != Dtype::f32 && !is_half(call.dtype)) {
+    return {
+        Code::INVALID_ARGUMENT,
+        fmt::format("dtype {} can be neither compressed nor weighted; f32, f16 and bf16 can", dtype_name(call.dtype))};
+  }
+  if (call.redop != Redop::avg && (call.coding->weighted || call.redop != Redop::sum)) {
+    return {Code::INVALID_ARGUMENT,
+            fmt::format("{} cannot be {}", redop_name(call.redop),
+                        call.coding->weighted ? "weighted; avg can" : "compressed; sum and avg can")};
+  }
+  const auto& residual = call.coding->residual;
+  if (!residual) return {};
+  if (residual->count() != call.count) {
+    return {Code::INVALID_ARGUMENT,
+            fmt::format("the residual has {} elements, the operation {}", residual->count(), call.count)};
+  }
+  if (!residual->acquire()) return {Code::INVALID_ARGUMENT, "the residual is in use by another operation"};
   return {};
 }
 
@@ -271,6 +315,13 @@ void write_info(const runtime::OpReport& report, hawser_op_info_t* info_out) {
   info.time_us = static_cast<std::uint64_t>(std::max<std::int64_t>(0, report.time_us));
   info.participant_ids = asked.participant_ids;
   info.participant_capacity = asked.participant_capacity;
+  info.participant_weights = asked.participant_weights;
+  for (std::size_t i = 0; i < report.participants.size(); ++i) {
+    const double weight = i < report.weights.size() ? std::max(0.0, report.weights[i]) : 1.0;
+    info.total_weight += weight;
+    if (weight > 0) ++info.contributors;
+    if (asked.participant_weights != nullptr && i < asked.participant_capacity) asked.participant_weights[i] = weight;
+  }
   if (asked.participant_ids != nullptr) {
     for (std::size_t i = 0; i < report.participants.size() && i < asked.participant_capacity; ++i) {
       fill_id(report.participants[i], asked.participant_ids[i]);
@@ -292,6 +343,7 @@ Result<std::shared_ptr<runtime::OpRun>> start(const Call& entered, const hawser_
   if (Status status = read_options(options, entered.comm(), call); !status.ok()) return status;
   if (Status status = read_buffers(buffers, call); !status.ok()) return status;
   if (!entered.status().ok()) return entered.status();
+  if (Status status = check_coding(call); !status.ok()) return status;
   return entered.engine().start(call);
 }
 

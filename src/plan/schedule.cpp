@@ -15,12 +15,13 @@ std::size_t part_begin(std::size_t count, std::size_t parts, std::size_t index) 
 }  // namespace
 
 Schedule::Schedule(const ScheduleInput& input) : in_(input) {
-  if (in_.shape == Shape::none || in_.size < 2 || in_.count == 0) {
+  if (in_.shape == Shape::none || in_.count == 0 || (in_.size < 2 && in_.shape != Shape::direct)) {
     in_.shape = Shape::none;
     return;
   }
-  parts_ = in_.shape == Shape::ring ? in_.size : 1;
-  steps_ = in_.shape == Shape::ring ? 2 * (in_.size - 1) : in_.size - 1;
+  const bool whole_circle = in_.shape != Shape::chain;
+  parts_ = whole_circle ? in_.size : 1;
+  steps_ = whole_circle ? 2 * (in_.size - 1) : in_.size - 1;
   const std::size_t unit = std::max<std::size_t>(1, in_.unit_count_max);
   const std::size_t whole = unit > in_.count / parts_ ? in_.count : unit * parts_;
   const std::size_t wanted = in_.count / whole + (in_.count % whole != 0 ? 1 : 0);
@@ -29,19 +30,26 @@ Schedule::Schedule(const ScheduleInput& input) : in_(input) {
 
 bool Schedule::sends(std::uint32_t step) const {
   if (step >= steps_) return false;
-  return in_.shape == Shape::ring || step == in_.position;
+  return in_.shape != Shape::chain || step == in_.position;
 }
 
 bool Schedule::receives(std::uint32_t step) const {
   if (step >= steps_) return false;
-  return in_.shape == Shape::ring || step + 1 == in_.position;
+  return in_.shape != Shape::chain || step + 1 == in_.position;
 }
 
-// Ring: at step s of the first phase member r passes on segment r - s, at step t of the second segment r + 1 - t; what it
-// receives is what its predecessor passes on.
+// Direct: what goes to a member is that member's segment, then everyone's own.
+//
+// Ring: at step s of the first phase member r passes on segment r - s, at step t of the second segment r + 1 - t; what
+// it receives is what its predecessor passes on.
 std::uint32_t Schedule::segment_index(std::uint32_t step, bool sent) const {
-  if (in_.shape != Shape::ring) return 0;
+  if (in_.shape == Shape::chain || in_.shape == Shape::none) return 0;
   const std::uint32_t n = in_.size;
+  if (in_.shape == Shape::direct) {
+    const std::uint32_t away = distance(step);
+    if (scatters(step)) return sent ? (in_.position + away) % n : in_.position;
+    return sent ? in_.position : (in_.position + n - away) % n;
+  }
   const std::uint32_t sender = sent ? in_.position : (in_.position + n - 1) % n;
   if (step < n - 1) return (sender + n - step) % n;
   return (sender + 1 + n - (step - (n - 1))) % n;
@@ -54,7 +62,11 @@ Segment Schedule::segment(std::uint32_t slice, std::uint32_t index) const {
   return Segment{begin + first, part_begin(length, parts_, index + 1) - first};
 }
 
-Segment Schedule::sent(std::uint32_t slice, std::uint32_t step) const { return segment(slice, segment_index(step, true)); }
+std::size_t Schedule::slice_end(std::uint32_t slice) const { return part_begin(in_.count, slices_, slice + 1); }
+
+Segment Schedule::sent(std::uint32_t slice, std::uint32_t step) const {
+  return segment(slice, segment_index(step, true));
+}
 
 Segment Schedule::received(std::uint32_t slice, std::uint32_t step) const {
   return segment(slice, segment_index(step, false));
@@ -62,7 +74,7 @@ Segment Schedule::received(std::uint32_t slice, std::uint32_t step) const {
 
 std::size_t Schedule::receive_count() const {
   if (in_.shape == Shape::none) return 0;
-  const std::size_t each = in_.shape == Shape::ring ? steps_ : (in_.position > 0 ? 1 : 0);
+  const std::size_t each = in_.shape != Shape::chain ? steps_ : (in_.position > 0 ? 1 : 0);
   return each * slices_;
 }
 

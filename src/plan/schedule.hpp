@@ -1,12 +1,18 @@
 // Which pieces of an operation a member sends, receives and reduces, and what each has to wait for. Pure arithmetic.
 //
-// An operation is cut into slices, a slice into one segment a member. A *unit* is one transfer: (slice, step). In every
-// schedule a unit that is sent at step s > 0 becomes ready when the unit received at step s - 1 of the same slice is in;
-// units of step 0 are ready at once. Slices are independent, so hop k + 1 of one begins while hop k of the next is on the
-// wire (pipelining).
+// An operation is cut into slices, a slice into one segment a member. A *unit* is one transfer: (slice, step). In the
+// ring and the chain a unit that is sent at step s > 0 becomes ready when the unit received at step s - 1 of the same
+// slice is in; units of step 0 are ready at once. Slices are independent, so hop k + 1 of one begins while hop k of the
+// next is on the wire (pipelining).
 //
-// ring all-reduce (Patarasuk and Yuan, JPDC 69(2), 2009): 2(n-1) steps; the first n-1 reduce, the rest gather. Each member
+// ring all-reduce (Patarasuk and Yuan, JPDC 69(2), 2009): 2(n-1) steps; the first n-1 reduce, the rest gather. Each
+// member
 //   sends and receives 2(n-1)/n x the bytes of the buffer, the least that is possible.
+// direct all-reduce (two-shot: reduce-scatter by all-to-all, then all-gather): at step s < n-1 a member sends the
+// segment
+//   of the member s+1 places on to that member, who owns it and reduces; in the second n-1 steps it sends its own,
+//   reduced, to everyone. The same bytes as the ring, two latencies whatever the size, and each value is encoded twice
+//   at most. Units of the second phase become ready when all of the first of their slice are in and reduced.
 // chain broadcast: the root's bytes go from member to member; n-1 hops, every edge but one carries the buffer once.
 #pragma once
 
@@ -20,13 +26,13 @@ struct Segment {
   std::size_t count = 0;   // elements; may be 0
 };
 
-enum class Shape : std::uint8_t { none, ring, chain };
+enum class Shape : std::uint8_t { none, ring, chain, direct };
 
 struct ScheduleInput {
   Shape shape = Shape::none;
-  std::uint32_t size = 1;      // members that take part
-  std::uint32_t position = 0;  // ring: own place; chain: hops from the root
-  std::size_t count = 0;       // elements
+  std::uint32_t size = 1;          // members that take part
+  std::uint32_t position = 0;      // ring, direct: own place; chain: hops from the root
+  std::size_t count = 0;           // elements
   std::size_t unit_count_max = 1;  // elements of one unit at most
 };
 
@@ -43,6 +49,14 @@ class Schedule {
   // Whether what is received at this step is reduced with the own input, and whether the outcome is final.
   [[nodiscard]] bool reduces(std::uint32_t step) const { return in_.shape == Shape::ring && step + 1 < in_.size; }
   [[nodiscard]] bool completes(std::uint32_t step) const { return in_.shape == Shape::ring && step + 2 == in_.size; }
+  // direct: the first phase, in which contributions go to owners.
+  [[nodiscard]] bool scatters(std::uint32_t step) const { return in_.shape == Shape::direct && step + 1 < in_.size; }
+  // A unit of this step goes to the member so many places on, and comes from the one so many places back.
+  [[nodiscard]] std::uint32_t distance(std::uint32_t step) const {
+    return in_.shape == Shape::direct ? step % (in_.size - 1) + 1 : 1;
+  }
+  [[nodiscard]] std::size_t slice_end(std::uint32_t slice) const;
+  [[nodiscard]] Segment own(std::uint32_t slice) const { return segment(slice, in_.position); }  // direct
   [[nodiscard]] Segment sent(std::uint32_t slice, std::uint32_t step) const;
   [[nodiscard]] Segment received(std::uint32_t slice, std::uint32_t step) const;
   // Units this member must receive in all.

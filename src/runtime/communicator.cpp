@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "base/log.hpp"
+#include "codec/codec.hpp"
 #include "io/random.hpp"
 #include "io/uv/tcp.hpp"
 #include "io/uv/timer.hpp"
@@ -153,6 +154,7 @@ Status Communicator::Control::start() {
   config.group = options_.group;
   config.min_size = options_.min_size;
   config.name = options_.name;
+  config.codecs = codec::supported_codecs();
   engine_ = std::make_unique<Engine>(std::move(config),
                                      [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); });
   return engine_->start_threads(options_.io_threads);

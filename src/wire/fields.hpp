@@ -24,6 +24,7 @@ void fields(Archive& a, T& v) {
   a.text(v.name, name_bytes_max);
   a.text(v.host, host_bytes_max);
   a.number(v.port);
+  a.number(v.codecs);
 }
 
 template <typename Archive, Is<ViewMember> T>
@@ -56,6 +57,11 @@ void fields(Archive& a, T& v) {
   a.number(v.min_participants);
   a.number(v.count);
   a.bits128(v.root);
+  a.boolean(v.coded);
+  a.boolean(v.weighted);
+  a.number(v.codec);
+  a.number(v.rounding);
+  a.number(v.block);
 }
 
 template <typename Archive, Is<OpState> T>
@@ -117,6 +123,7 @@ template <typename Archive, Is<Join> T>
 void fields(Archive& a, T& v) {
   a.text(v.host, host_bytes_max);
   a.number(v.port);
+  a.number(v.codecs);
 }
 
 template <typename Archive, Is<Meet> T>
@@ -224,6 +231,12 @@ void fields(Archive& a, T& v) {
 }
 
 // -------------------------------------------------------------------------------------------- payloads of data frames
+
+template <typename Archive, Is<Begin> T>
+void fields(Archive& a, T& v) {
+  a.item(v.params);
+  a.weight(v.weight);
+}
 
 template <typename Archive, Is<Done> T>
 void fields(Archive& a, T& v) {

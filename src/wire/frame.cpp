@@ -33,6 +33,7 @@ std::size_t length_max(FrameType type) {
     case FrameType::done:
       return small_payload_bytes_max;
     case FrameType::data:
+    case FrameType::note:
       return data_bytes_max;
     case FrameType::ack:
       return 0;
@@ -50,6 +51,8 @@ const char* type_name(FrameType type) {
       return "done";
     case FrameType::ack:
       return "ack";
+    case FrameType::note:
+      return "note";
   }
   return "unknown";
 }
@@ -107,7 +110,7 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
     return Status(Code::INVALID_ARGUMENT, "data frame header with a wrong checksum");
   }
   if (in[type_at] < static_cast<std::uint8_t>(FrameType::begin) ||
-      in[type_at] > static_cast<std::uint8_t>(FrameType::ack)) {
+      in[type_at] > static_cast<std::uint8_t>(FrameType::note)) {
     return Status(Code::INVALID_ARGUMENT, fmt::format("data frame of the unknown type {}", in[type_at]));
   }
   if (in[zero_at] != 0) {
@@ -130,14 +133,12 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
   return header;
 }
 
-std::vector<std::uint8_t> encode_params(const OpParams& params) { return encode_payload(params); }
+std::vector<std::uint8_t> encode_begin(const Begin& begin) { return encode_payload(begin); }
 
-Result<OpParams> decode_params(std::span<const std::uint8_t> payload) {
-  return decode_whole<OpParams>("begin", payload);
-}
+Result<Begin> decode_begin(std::span<const std::uint8_t> payload) { return decode_whole<Begin>("begin", payload); }
 
 std::uint32_t params_check(const OpParams& params) {
-  return static_cast<std::uint32_t>(checksum(encode_params(params)));
+  return static_cast<std::uint32_t>(checksum(encode_payload(params)));
 }
 
 std::vector<std::uint8_t> encode_done(const Done& done) { return encode_payload(done); }

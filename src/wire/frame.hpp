@@ -18,9 +18,9 @@ std::array<std::uint8_t, frame_header_bytes> encode_header(const FrameHeader& he
 // ack: 0).
 Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_bytes> bytes);
 
-std::vector<std::uint8_t> encode_params(const OpParams& params);
-Result<OpParams> decode_params(std::span<const std::uint8_t> payload);
-std::uint32_t params_check(const OpParams& params);  // low 32 bits of XXH3-64 of encode_params
+std::vector<std::uint8_t> encode_begin(const Begin& begin);
+Result<Begin> decode_begin(std::span<const std::uint8_t> payload);
+std::uint32_t params_check(const OpParams& params);  // low 32 bits of XXH3-64 of the encoded parameters
 
 std::vector<std::uint8_t> encode_done(const Done& done);
 Result<Done> decode_done(std::span<const std::uint8_t> payload);

@@ -13,7 +13,7 @@
 
 namespace hawser::wire {
 
-inline constexpr std::uint16_t version = 1;  // of the wire format: grows with every change that an old end cannot read
+inline constexpr std::uint16_t version = 2;  // of the wire format: grows with every change that an old end cannot read
 
 // Everything that comes from the network has a limit; all of them stand here.
 inline constexpr std::size_t control_bytes_max = 4U << 20;    // payload of a control frame; the longest Install fits
@@ -36,6 +36,7 @@ struct PeerInfo {
   std::string name;
   std::string host;  // numeric address that others dial; a loopback address means "the host of the coordinator"
   std::uint16_t port = 0;
+  std::uint64_t codecs = 0;  // bit i: it knows the codec with wire id i
   bool operator==(const PeerInfo&) const = default;
 };
 
@@ -64,8 +65,9 @@ struct OpKey {
   auto operator<=>(const OpKey&) const = default;
 };
 
-enum class OpKind : std::uint8_t { all_reduce = 0, broadcast = 1, barrier = 2 };
-inline constexpr std::size_t op_kind_count = 3;
+// sync: makes shared state the same; check: only compares it.
+enum class OpKind : std::uint8_t { all_reduce = 0, broadcast = 1, barrier = 2, sync = 3, check = 4 };
+inline constexpr std::size_t op_kind_count = 5;
 
 // What members must agree on.
 struct OpParams {
@@ -76,8 +78,23 @@ struct OpParams {
   std::uint32_t min_participants = 0;
   std::uint64_t count = 0;
   PeerId root;  // broadcast; zero otherwise
+  // all_reduce by direct exchange: contributions and results travel encoded. coded = 0: along the ring, as they are.
+  std::uint8_t coded = 0;
+  std::uint8_t weighted = 0;
+  std::uint8_t codec = 0;     // wire id; 0 in a coded operation: plain f32
+  std::uint8_t rounding = 0;  // 0 nearest, 1 stochastic
+  std::uint32_t block = 0;    // elements of a block
   bool operator==(const OpParams&) const = default;
 };
+
+// Payload of a begin frame.
+struct Begin {
+  OpParams params;
+  double weight = 1.0;  // of the sender's contribution: finite and >= 0, or weight_left_out
+  bool operator==(const Begin&) const = default;
+};
+// The contribution has values that are not finite: it counts nothing, and the members are told.
+inline constexpr double weight_left_out = -1.0;
 
 struct Digest128 {
   std::uint64_t high = 0;
@@ -168,6 +185,7 @@ struct Refuse {
 struct Join {
   std::string host;
   std::uint16_t port = 0;
+  std::uint64_t codecs = 0;  // as in PeerInfo
   bool operator==(const Join&) const = default;
 };
 // coordinator -> peer: these two may connect with this ticket; `dial` says whether the receiver dials.
@@ -284,9 +302,10 @@ const char* message_name(const Message& message);
 
 // ------------------------------------------------------------------------------------------------------- data frames
 
-// begin: payload OpParams; the sender has posted its buffers for the operation. data: one unit of the plan.
+// begin: payload Begin; the sender has posted its buffers for the operation. data: one unit of the plan.
 // done: payload Done; the sender holds the whole result. ack: `count` tracked frames of this strand have been taken in.
-enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4 };
+// note: payload a SyncMessage; a word of the conversation that an operation consists of.
+enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4, note = 5 };
 
 struct FrameHeader {
   FrameType type = FrameType::ack;

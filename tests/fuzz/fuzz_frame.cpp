@@ -39,6 +39,7 @@ void header(std::span<const std::uint8_t> input, bool mend) {
       require(decoded.value().length <= wire::small_payload_bytes_max, "a begin or done frame over its limit");
       break;
     case wire::FrameType::data:
+    case wire::FrameType::note:
       require(decoded.value().length <= wire::data_bytes_max, "a data frame over its limit");
       break;
     case wire::FrameType::ack:
@@ -73,7 +74,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       header(input, true);
       break;
     case 2:
-      payload(input, wire::decode_params, wire::encode_params);
+      payload(input, wire::decode_begin, wire::encode_begin);
       break;
     case 3:
       payload(input, wire::decode_done, wire::encode_done);

@@ -142,8 +142,8 @@ struct DataFrame {
 
 std::vector<DataFrame> data_frames() {
   const wire::OpKey key{3, 7, 11};
-  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::avg, 1, 2, 4, PeerId{}};
-  const Bytes begin = wire::encode_params(params);
+  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::avg, 1, 2, 4, PeerId{}, 1, 1, 3, 1, 256};
+  const Bytes begin = wire::encode_begin({params, 2.5});
   const Bytes done = wire::encode_done({{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL}, {{3, 7, 9}, {3, 7, 10}}});
   const Bytes data = bytes_of("sixteen payloads");
   const auto size = [](const Bytes& bytes) { return static_cast<std::uint32_t>(bytes.size()); };
@@ -152,6 +152,7 @@ std::vector<DataFrame> data_frames() {
       {"data", {FrameType::data, 5, key, 0x01020304, 0x05060708, size(data), wire::params_check(params)}, data},
       {"done", {FrameType::done, 5, key, 0, 0, size(done), 0}, done},
       {"ack", {FrameType::ack, 0, {}, 0, 0, 0, 17}, {}},
+      {"note", {FrameType::note, 5, key, 0, 0, size(data), wire::params_check(params)}, data},
   };
 }
 
@@ -190,7 +191,7 @@ Status data_status(const Bytes& bytes) {
   const auto header = wire::decode_header(std::span(bytes).first<wire::frame_header_bytes>());
   if (!header.ok()) return header.status();
   const auto payload = std::span(bytes).subspan(wire::frame_header_bytes);
-  if (header.value().type == FrameType::begin) return wire::decode_params(payload).status();
+  if (header.value().type == FrameType::begin) return wire::decode_begin(payload).status();
   if (header.value().type == FrameType::done) return wire::decode_done(payload).status();
   return {};
 }
@@ -217,7 +218,7 @@ Files invalid_files() {
       {"zeros", "Zeros", Bytes(16, 0)},
       {"ones", "All bits set", Bytes(16, 0xff)},
       {"version-0", "Version 0", control_with(sample("Leave"), 4, 0)},
-      {"version-2", "Version 2", control_with(sample("Leave"), 4, 2)},
+      {"version-1", "Version 1", control_with(sample("Leave"), 4, 1)},
       {"type-0", "Type 0", control_with(sample("Leave"), 6, 0)},
       {"type-unknown", "A type after the last", control_with(sample("Leave"), 6, wire_test::message_count + 1)},
       {"length-4-gib", "A header that announces 4 GiB - 1",
@@ -253,9 +254,9 @@ Files invalid_files() {
   };
   const std::vector<Case> frame = {
       {"data-magic", "A control frame where a data frame is due", sample("StrandHello")},
-      {"data-version", "Version 2", header_with(ack, 4, 2)},
+      {"data-version", "Version 1", header_with(ack, 4, 1)},
       {"data-type-0", "Type 0", header_with(ack, 6, 0)},
-      {"data-type-5", "Type 5", header_with(ack, 6, 5)},
+      {"data-type-6", "Type 6", header_with(ack, 6, 6)},
       {"data-zero", "The byte that is 0 is not", header_with(ack, 7, 1)},
       {"data-checksum", "A flipped bit of the epoch", header_with(data, 8, 4, false)},
       {"data-length", "data over 4 MiB", header_with(data, 50, 0x41)},
@@ -387,6 +388,7 @@ TEST_CASE("the protocol page lists every message with its id and size", "[golden
   CHECK(rows(lines, "| View | ", size_cell<wire::View>()) == 1);
   CHECK(rows(lines, "| OpKey | ", size_cell<wire::OpKey>()) == 1);
   CHECK(rows(lines, "| OpParams | ", size_cell<wire::OpParams>()) == 1);
+  CHECK(rows(lines, "| Begin | ", size_cell<wire::Begin>()) == 1);
   CHECK(rows(lines, "| OpState | ", size_cell<wire::OpState>()) == 1);
   CHECK(rows(lines, "| Outcome | ", size_cell<wire::Outcome>()) == 1);
   CHECK(rows(lines, "| Departure | ", size_cell<wire::Departure>()) == 1);
@@ -403,7 +405,7 @@ TEST_CASE("the protocol page gives the limits of the code", "[golden][docs]") {
   limit("payload of the first frame of a connection, in either direction",
         with_commas(wire::control_bytes_max_hello) + " bytes");
   limit("payload of a control frame after that", mib);
-  limit("payload of a data frame", std::to_string(wire::data_bytes_max >> 20) + " MiB");
+  limit("payload of a data or note frame", std::to_string(wire::data_bytes_max >> 20) + " MiB");
   limit("payload of a begin or done frame", with_commas(wire::small_payload_bytes_max) + " bytes");
   limit("name", with_commas(wire::name_bytes_max) + " bytes");
   limit("host", with_commas(wire::host_bytes_max) + " bytes");

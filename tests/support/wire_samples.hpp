@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <random>
 #include <string>
 #include <string_view>
@@ -25,19 +26,20 @@ inline PeerId peer_id(std::uint64_t low) { return PeerId{{0x0123456789abcdefULL,
 inline std::vector<Sample> samples() {
   const RunId run{{0xa0a1a2a3a4a5a6a7ULL, 0xa8a9aaabacadaeafULL}};
   const Ticket ticket{{0xf0f1f2f3f4f5f6f7ULL, 0xf8f9fafbfcfdfeffULL}};
-  const wire::PeerInfo ada{peer_id(1), "ada", "192.0.2.7", 40001};
-  const wire::PeerInfo zoe{peer_id(2), "zo\xc3\xab", "2001:db8::2", 40002};
+  const wire::PeerInfo ada{peer_id(1), "ada", "192.0.2.7", 40001, 0x3f};
+  const wire::PeerInfo zoe{peer_id(2), "zo\xc3\xab", "2001:db8::2", 40002, 0x21};
   const wire::OpKey key{3, 7, 11};
-  const wire::OpParams reduce{wire::OpKind::all_reduce, Dtype::bf16, Redop::avg, 1, 2, 1'000'003, PeerId{}};
-  const wire::OpParams broadcast{wire::OpKind::broadcast, Dtype::f64, Redop::sum, 0, 0, 5, peer_id(2)};
+  const wire::OpParams reduce{
+      wire::OpKind::all_reduce, Dtype::bf16, Redop::avg, 1, 2, 1'000'003, PeerId{}, 1, 1, 3, 1, 256};
+  const wire::OpParams broadcast{wire::OpKind::broadcast, Dtype::f64, Redop::sum, 0, 0, 5, peer_id(2), 0, 0, 0, 0, 0};
   const wire::Digest128 digest{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL};
   return {
       {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", run, 9}},
       {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", RunId{}, 0}},
       {"Welcome", wire::Welcome{run, 250, 2000, "192.0.2.7", true}},
       {"Refuse", wire::Refuse{run, 52, "speak version 1, please"}},
-      {"Join", wire::Join{"192.0.2.7", 40001}},
-      {"Join-as-seen", wire::Join{"", 40001}},
+      {"Join", wire::Join{"192.0.2.7", 40001, 0x3f}},
+      {"Join-as-seen", wire::Join{"", 40001, 0x3f}},
       {"Meet", wire::Meet{zoe, ticket, true}},
       {"Forget", wire::Forget{peer_id(2)}},
       {"Connected", wire::Connected{peer_id(2)}},
@@ -92,6 +94,9 @@ class RandomFill {
   template <typename T>
   void choice(T& value, std::size_t count) {
     value = static_cast<T>(random_() % count);
+  }
+  void weight(double& value) {
+    value = random_() % 4 == 0 ? wire::weight_left_out : static_cast<double>(random_() % 1000) / 8;
   }
   template <typename T>
   void bits128(T& value) {
@@ -163,6 +168,7 @@ class LongestFill {
   void choice(T& value, std::size_t count) {
     value = static_cast<T>(count - 1);
   }
+  void weight(double& value) { value = std::numeric_limits<double>::max(); }
   template <typename T>
   void bits128(T& value) {
     value.high = value.low = ~std::uint64_t{0};

@@ -150,7 +150,7 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
   peer.conn = conn;
   peer.group = hello.group;
   peer.min_size = std::max<std::uint32_t>(1, hello.min_size);
-  peer.info = wire::PeerInfo{hello.peer, hello.name, "", 0};
+  peer.info = wire::PeerInfo{hello.peer, hello.name, "", 0, 0};
   conns_.at(conn).peer = hello.peer;
   conns_.at(conn).heard = env.now;
   peers_.emplace(hello.peer, std::move(peer));
@@ -206,6 +206,7 @@ void Coordinator::on_join(Peer& peer, const wire::Join& join, const Env& /*env*/
   peer.arrival = ++arrivals_;
   peer.info.host = join.host.empty() ? conns_.at(peer.conn).seen_host : join.host;
   peer.info.port = join.port;
+  peer.info.codecs = join.codecs;
   for (const auto& [id, other] : peers_) {
     if (id == peer.id || other.group != peer.group || other.phase == Phase::greeted || other.leaving) continue;
     if (groups_[peer.group].doomed.contains(id)) continue;

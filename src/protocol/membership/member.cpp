@@ -117,7 +117,7 @@ void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
 
 void Member::on(const Listening& event, const Env& /*env*/, Actions& actions) {
   joined_sent_ = true;
-  actions.push_back(SendControl{wire::Join{event.advertise, event.port}});
+  actions.push_back(SendControl{wire::Join{event.advertise, event.port, config_.codecs}});
 }
 
 void Member::on(const Linked& event, const Env& /*env*/, Actions& actions) {

@@ -22,6 +22,7 @@ struct MemberConfig {
   std::uint32_t group = 0;
   std::uint32_t min_size = 1;
   std::string name;
+  std::uint64_t codecs = 0;  // as in wire::PeerInfo
 };
 
 class Member {

@@ -16,8 +16,23 @@ const char* kind_name(wire::OpKind kind) {
       return "broadcast";
     case wire::OpKind::barrier:
       return "barrier";
+    case wire::OpKind::sync:
+      return "state_sync";
+    case wire::OpKind::check:
+      return "state_check";
   }
   return "?";
+}
+
+// Numbers of codecs and roundings are those of hawser_codec_t; a newer peer may know more of them.
+std::string compression(const OpParams& params) {
+  constexpr const char* names[] = {"none", "bf16", "f16", "int8", "int4", "minmax8"};
+  if (params.codec == 0) return "";
+  std::string text = ", ";
+  text += params.codec < std::size(names) ? names[params.codec] : fmt::format("codec {}", params.codec);
+  if (params.block > 1) text += fmt::format(" in blocks of {}", params.block);
+  if (params.rounding != 0) text += ", stochastic rounding";
+  return text;
 }
 
 }  // namespace
@@ -25,7 +40,8 @@ const char* kind_name(wire::OpKind kind) {
 std::string describe(const OpParams& params) {
   std::string text = kind_name(params.kind);
   if (params.kind == wire::OpKind::all_reduce) {
-    text += fmt::format("(count {}, {}, {})", params.count, dtype_name(params.dtype), redop_name(params.redop));
+    text += fmt::format("(count {}, {}, {}{}{})", params.count, dtype_name(params.dtype), redop_name(params.redop),
+                        params.weighted != 0 ? ", weighted" : "", compression(params));
   } else if (params.kind == wire::OpKind::broadcast) {
     text += fmt::format("(count {}, {}, root {})", params.count, dtype_name(params.dtype), short_name(params.root));
   }

@@ -159,6 +159,10 @@ OpRun* Engine::find(const wire::OpKey& key) {
 
 Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   auto op = std::make_shared<OpRun>();
+  if (call.coding) {
+    op->coded = std::make_unique<TwoShot>(*call.coding,
+                                          TwoShot::Buffers{call.send, call.recv, call.count, call.dtype, call.redop});
+  }
   Status status;
   {
     const Lock lock(mutex_);
@@ -169,6 +173,7 @@ Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   if (op->params.root == config_.id && call.recv != nullptr && !op->in_place() && call.count != 0) {
     std::memcpy(call.recv, call.send, call.count * op->element());
   }
+  if (op->coded) encode(*op);
   return op;
 }
 
@@ -183,6 +188,21 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.params.count = call.count;
   op.params.strict = call.strict ? 1 : 0;
   op.params.min_participants = call.min_participants;
+  if (call.coding) {
+    const codec::Format& format = call.coding->format;
+    op.params.coded = 1;
+    op.params.weighted = call.coding->weighted ? 1 : 0;
+    op.params.codec = static_cast<std::uint8_t>(format.codec);
+    op.params.rounding = static_cast<std::uint8_t>(format.rounding);
+    op.params.block = format.block;
+    const auto& members = member_.view().members;
+    for (std::size_t rank = 0; rank < members.size(); ++rank) {
+      if ((members[rank].peer.codecs >> op.params.codec & 1) != 0) continue;
+      return Status(Code::UNSUPPORTED,
+                    fmt::format("rank {} ({}) does not know the codec {}; use another one or update that peer", rank,
+                                members[rank].peer.name, codec::codec_name(format.codec)));
+    }
+  }
   if (call.kind == wire::OpKind::broadcast) {
     const auto& members = member_.view().members;
     if (call.root >= members.size()) {
@@ -206,6 +226,10 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   auto key = member_.start(call.tag, op.params, actions);
   if (!key.ok()) return key.status();
   op.key = key.value();
+  if (op.coded) {
+    op.coded->set_noise(call.coding->seed ^ op.key.generation * 0x9e3779b97f4a7c15ULL ^ op.key.tag << 32 ^
+                        op.key.sequence ^ config_.id.low);
+  }
   ops_.emplace(op.key, op.shared_from_this());
   if (armed_ms_ == 0 || op.deadline_ms < armed_ms_) task(Member::Tick{});
   begin(op);
@@ -221,7 +245,7 @@ void Engine::trace(const char* what, const OpRun& op) const {
 }
 
 void Engine::begin(OpRun& op) {
-  if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
+  return_credit(op);
   const Status status =
       op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
   trace("begins", op);
@@ -241,52 +265,173 @@ void Engine::announce(OpRun& op) {
     frame.header.type = wire::FrameType::begin;
     frame.header.epoch = op.epoch;
     frame.header.key = op.key;
-    frame.small = wire::encode_params(op.params);
+    frame.small = wire::encode_begin({op.params, op.weights[op.rank]});
     frame.header.length = static_cast<std::uint32_t>(frame.small.size());
     frame.bytes = wire::encode_header(frame.header);
-    for (const PeerId& id : {op.successor, op.predecessor}) {
-      Link& link = links_[id];
+    for (const std::uint32_t rank : op.audience()) {
+      Link& link = links_[op.participants[rank]];
       link.control.push_back(frame);
       wake(link);
-      if (op.successor == op.predecessor) break;
     }
     if (auto it = begun_.find(op.key); it != begun_.end()) {
-      op.successor_begun = it->second.epoch == op.epoch && it->second.peers.contains(op.successor);
+      const Begun begun = std::move(it->second);
       begun_.erase(it);
+      if (begun.epoch == op.epoch) {
+        for (const auto& [peer, weight] : begun.peers) {
+          if (const auto rank = op.rank_of(peer)) partner_begun(op, *rank, weight);
+        }
+      }
     }
   }
-  if (op.participants.size() == 1) return copy_locally(keep);
+  if (op.coded) {
+    release(op);
+  } else if (op.participants.size() == 1) {
+    return copy_locally(keep);
+  } else {
+    for (std::uint32_t slice = 0; slice < op.schedule.slices(); ++slice) unit_ready(op, slice, 0);
+  }
   if (op.remaining == 0) return unit_done(op);
-  for (std::uint32_t slice = 0; slice < op.schedule.slices(); ++slice) unit_ready(op, slice, 0);
   take_stash(op);
+}
+
+// What was sent before its receivers said Begin no longer counts.
+void Engine::return_credit(OpRun& op) {
+  for (std::size_t rank = 0; rank < op.partners.size(); ++rank) {
+    OpRun::Partner& partner = op.partners[rank];
+    if (partner.eager_bytes == 0) continue;
+    if (auto link = links_.find(op.participants[rank]); link != links_.end()) {
+      link->second.eager_out -= partner.eager_bytes;
+    }
+    partner.eager_bytes = 0;
+  }
 }
 
 void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
   if (!op.schedule.sends(step)) return;
-  if (!op.successor_begun) {
-    const std::size_t bytes = op.schedule.sent(slice, step).count * op.wire_element(step);
-    Link& link = links_[op.successor];
+  const std::uint32_t rank = op.to(step);
+  OpRun::Partner& partner = op.partners[rank];
+  if (!partner.begun) {
+    const std::size_t bytes = op.sent_bytes(slice, step);
+    Link& link = links_[op.participants[rank]];
     if (link.eager_out + bytes > eager_bytes_max) {
-      op.held.push_back({slice, step});
+      partner.held.push_back({slice, step});
       return;
     }
     link.eager_out += bytes;
-    op.eager_bytes += bytes;
+    partner.eager_bytes += bytes;
   }
   enqueue(op, {slice, step});
 }
 
 void Engine::enqueue(OpRun& op, OpRun::Unit unit) {
-  Link& link = links_[op.successor];
+  Link& link = links_[op.participants[op.to(unit.step)]];
   ++op.queued;
   const std::uint64_t attempt = op.attempt.load();
-  if (op.call.count * op.element() <= light_bytes_max) {
+  if (op.total_bytes() <= light_bytes_max) {
     link.control.push_back(data_frame(op, unit));
   } else {
     link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, attempt},
                       std::pair{op.shared_from_this(), unit});
   }
   wake(link);
+}
+
+// Each hears of each: ring neighbours for credit, all members of a coded operation also for the weights.
+void Engine::partner_begun(OpRun& op, std::uint32_t rank, double weight) {
+  OpRun::Partner& partner = op.partners[rank];
+  if (partner.begun) return;
+  partner.begun = true;
+  op.weights[rank] = weight;
+  if (partner.eager_bytes != 0) {
+    links_[op.participants[rank]].eager_out -= partner.eager_bytes;
+    partner.eager_bytes = 0;
+  }
+  const auto held = std::exchange(partner.held, {});
+  for (const OpRun::Unit& unit : held) enqueue(op, unit);
+  if (!op.coded) return;
+  for (std::uint32_t slice = 0; slice < op.schedule.slices(); ++slice) reduce_when_ready(op, slice);
+  one_less(op);
+}
+
+// ----------------------------------------------------------------------------------------------- coded operations
+
+// Piece by piece, so that the first units leave while the rest is being encoded. The codes serve every attempt.
+void Engine::encode(OpRun& op) {
+  for (std::size_t block = 0; block < op.coded->blocks();) {
+    block = op.coded->encode_from(block);
+    const Lock lock(mutex_);
+    op.coded->encoded = block;
+    if (op.ended) return;
+    release(op);
+  }
+}
+
+void Engine::release(OpRun& op) {
+  TwoShot& coded = *op.coded;
+  const std::uint32_t slices = op.schedule.slices();
+  while (coded.next_release < slices && coded.next_release < coded.window_begin + window_slices) {
+    const std::uint32_t slice = coded.next_release;
+    if (op.schedule.slice_end(slice) > coded.encoded) return;
+    ++coded.next_release;
+    coded.slices[slice].released = true;
+    for (std::uint32_t step = 0; step < op.schedule.steps() && op.schedule.scatters(step); ++step) {
+      unit_ready(op, slice, step);
+    }
+    reduce_when_ready(op, slice);
+  }
+}
+
+void Engine::reduce_when_ready(OpRun& op, std::uint32_t slice) {
+  TwoShot::Slice& state = op.coded->slices[slice];
+  const auto others = static_cast<std::uint32_t>(op.participants.size() - 1);
+  if (state.reducing || !state.released || state.arrived != others) return;
+  for (std::uint32_t rank = 0; rank <= others; ++rank) {
+    if (rank != op.rank && !op.partners[rank].begun) return;
+  }
+  state.reducing = true;
+  IoThread& thread = *threads_[slice % threads_.size()];
+  thread.run([this, &thread, op = op.shared_from_this(), attempt = op.attempt.load(), slice, weights = op.weights] {
+    kernels::Digest digest;
+    {
+      const std::shared_lock hold(op->local_mutex);
+      if (op->attempt.load() != attempt) return;
+      digest = op->coded->reduce(slice, weights);
+    }
+    {
+      const Lock lock(mutex_);
+      if (op->attempt.load() != attempt) return;
+      op->digest.combine(digest);
+      reduced(*op, slice);
+    }
+    thread.run_scheduled();
+  });
+}
+
+void Engine::reduced(OpRun& op, std::uint32_t slice) {
+  TwoShot::Slice& state = op.coded->slices[slice];
+  state.contributions.reset();
+  state.reduced = true;
+  for (std::uint32_t step = 0; step < op.schedule.steps(); ++step) {
+    if (!op.schedule.scatters(step)) unit_ready(op, slice, step);
+  }
+  slice_moved(op);
+  one_less(op);
+}
+
+// The window begins behind the slices that are complete.
+void Engine::slice_moved(OpRun& op) {
+  TwoShot& coded = *op.coded;
+  const auto others = static_cast<std::uint32_t>(op.participants.size() - 1);
+  while (coded.window_begin < op.schedule.slices()) {
+    const TwoShot::Slice& state = coded.slices[coded.window_begin];
+    if (!state.reduced || state.gathered != others) break;
+    ++coded.window_begin;
+  }
+  release(op);
+}
+
+void Engine::one_less(OpRun& op) {
+  if (--op.remaining == 0) unit_done(op);
 }
 
 OutFrame Engine::data_frame(OpRun& op, OpRun::Unit unit) {
@@ -310,22 +455,20 @@ OutFrame Engine::data_frame(OpRun& op, OpRun::Unit unit) {
   return frame;
 }
 
-void Engine::successor_begun(OpRun& op) {
-  if (op.successor_begun) return;
-  op.successor_begun = true;
-  links_[op.successor].eager_out -= op.eager_bytes;
-  op.eager_bytes = 0;
-  const auto held = std::exchange(op.held, {});
-  for (const OpRun::Unit& unit : held) enqueue(op, unit);
-}
-
 void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
   const std::size_t unit = op.unit_index(slice, step);
   op.received[unit] = 1;
   op.receiving[unit] = nullptr;
-  --op.remaining;
-  unit_ready(op, slice, step + 1);
-  if (op.remaining == 0) unit_done(op);
+  if (!op.coded) {
+    unit_ready(op, slice, step + 1);
+  } else if (op.schedule.scatters(step)) {
+    ++op.coded->slices[slice].arrived;
+    reduce_when_ready(op, slice);
+  } else {
+    ++op.coded->slices[slice].gathered;
+    slice_moved(op);
+  }
+  one_less(op);
 }
 
 void Engine::unit_done(OpRun& op) {
@@ -366,7 +509,7 @@ void Engine::copy_locally(const std::shared_ptr<OpRun>& op) {
   threads_.front()->run([this, op, attempt = op->attempt.load()] {
     const std::size_t bytes = op->call.count * op->element();
     for (std::size_t at = 0; at < bytes; at += copy_bytes) {
-      const std::lock_guard hold(op->local_mutex);
+      const std::shared_lock hold(op->local_mutex);
       if (op->attempt.load() != attempt) return;
       std::memcpy(op->call.recv + at, op->call.send + at, std::min(copy_bytes, bytes - at));
     }
@@ -381,7 +524,7 @@ void Engine::copy_locally(const std::shared_ptr<OpRun>& op) {
 // Takes the buffers away from everybody who might still touch them. The user may have them back afterwards.
 void Engine::detach(OpRun& op) {
   op.attempt.fetch_add(1);
-  { const std::lock_guard wait(op.local_mutex); }
+  { const std::unique_lock wait(op.local_mutex); }
   bool receiving = std::any_of(op.receiving.begin(), op.receiving.end(), [](const Strand* s) { return s != nullptr; });
   if (op.queued == 0 && !receiving) return;
   for (auto& [id, link] : links_) {
@@ -399,8 +542,11 @@ void Engine::finish(OpRun& op, const Status& status) {
   if (!status.ok()) op.restore();
   op.snapshot.reset();
   op.wide.clear();
-  if (auto link = links_.find(op.successor); link != links_.end()) link->second.eager_out -= op.eager_bytes;
-  op.eager_bytes = 0;
+  return_credit(op);
+  if (op.coded) {
+    op.undecoded = status.ok() && op.call.count != 0;
+    status.ok() ? op.coded->commit() : op.coded->close();
+  }
   trace(code_name(status.code()), op);
   op.ended = true;
   op.result = status;
@@ -457,8 +603,8 @@ void Engine::take_stash(OpRun& op) {
 // Begin that came with them ends the operation by name. A frame that fits no schedule is a mistake of the peer.
 bool Engine::wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const {
   if (header.check != op.check) return false;
-  if (from != op.predecessor || header.slice >= op.schedule.slices() || !op.schedule.receives(header.step) ||
-      header.length != op.received_bytes(header.slice, header.step)) {
+  if (header.slice >= op.schedule.slices() || !op.schedule.receives(header.step) ||
+      from != op.participants[op.from(header.step)] || header.length != op.received_bytes(header.slice, header.step)) {
     why = fmt::format("a data frame for slice {}, step {} with {} bytes fits no unit of its operation", header.slice,
                       header.step, header.length);
     return false;
@@ -524,19 +670,21 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
     perform(actions);
     return true;
   }
-  auto params = wire::decode_params(payload);
-  if (!params.ok()) {
-    why = params.status().text();
+  auto begin = wire::decode_begin(payload);
+  if (!begin.ok()) {
+    why = begin.status().text();
     return false;
   }
-  member_.begin_from(strand.peer(), header.epoch, header.key, params.value(), actions);
+  member_.begin_from(strand.peer(), header.epoch, header.key, begin.value().params, actions);
   if (header.epoch == member_.view().epoch) {
     if (OpRun* op = find(header.key)) {
-      if (strand.peer() == op->successor && op->epoch == header.epoch) successor_begun(*op);
+      const auto rank = op->rank_of(strand.peer());
+      const bool same = op->epoch == header.epoch && begin.value().params == op->params;
+      if (rank && same) partner_begun(*op, *rank, begin.value().weight);
     } else if (member_.ledger().is_future(header.key) && begun_.size() < wire::ops_open_max) {
       Begun& begun = begun_[header.key];
       begun.epoch = header.epoch;
-      begun.peers.insert(strand.peer());
+      begun.peers[strand.peer()] = begin.value().weight;
     }
   }
   perform(actions);
@@ -724,7 +872,7 @@ void Engine::forget(Strand& strand, const std::string& why) {
     if (!frame->tracked()) continue;
     if (frame->header.type == wire::FrameType::data) {
       const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
-      if (!current || frame->op->successor != strand.peer()) continue;
+      if (!current || frame->op->participants[frame->op->to(frame->step)] != strand.peer()) continue;
       OpRun& op = *frame->op;
       ++op.queued;
       link.bulk.emplace(BulkKey{-op.call.priority, op.order, frame->slice, ~frame->step, frame->attempt},
@@ -754,7 +902,7 @@ void Engine::drop_link(PeerId peer) {
   }
   links_.erase(it);
   for (auto& [key, op] : ops_) {
-    if (op->successor == peer) op->eager_bytes = 0;
+    if (const auto rank = op->rank_of(peer)) op->partners[*rank].eager_bytes = 0;
   }
 }
 
@@ -861,6 +1009,8 @@ OpReport Engine::report(const OpRun& op) const {
   out.bytes_sent = op.bytes_sent;
   out.bytes_received = op.bytes_received;
   out.time_us = op.ended_us - op.started_us;
+  out.weights = op.weights;
+  out.weighted = op.call.coding && op.call.coding->weighted;
   return out;
 }
 
@@ -874,6 +1024,16 @@ OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
     pending.status = Status(Code::PENDING, "the operation has not ended yet");
     return pending;
   }
+  if (std::exchange(op.undecoded, false)) {
+    op.decoding = true;
+    lock.unlock();
+    op.coded->decode();
+    lock.lock();
+    op.decoding = false;
+    op.ended_us = now_us();
+    op.done.notify_all();
+  }
+  op.done.wait(lock, [&] { return !op.decoding; });
   return report(op);
 }
 

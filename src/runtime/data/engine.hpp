@@ -60,6 +60,8 @@ struct OpReport {
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
   std::int64_t time_us = 0;
+  std::vector<double> weights;  // by participant; wire::weight_left_out: not counted, its values were not finite
+  bool weighted = false;
 };
 
 class Engine {
@@ -153,7 +155,14 @@ class Engine {
   void announce(OpRun& op);  // Begin to the neighbours, first units
   void unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void enqueue(OpRun& op, OpRun::Unit unit);
-  void successor_begun(OpRun& op);
+  void partner_begun(OpRun& op, std::uint32_t rank, double weight);
+  void return_credit(OpRun& op);
+  void encode(OpRun& op);   // the contribution of a coded operation, on the thread that starts it
+  void release(OpRun& op);  // units of slices that are encoded and within the window
+  void reduce_when_ready(OpRun& op, std::uint32_t slice);
+  void reduced(OpRun& op, std::uint32_t slice);
+  void slice_moved(OpRun& op);
+  void one_less(OpRun& op);
   void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void unit_done(OpRun& op);
   void finish(OpRun& op, const Status& status);
@@ -188,9 +197,9 @@ class Engine {
   std::map<wire::OpKey, std::shared_ptr<OpRun>> ops_;
   std::map<PeerId, Link> links_;
   std::map<wire::OpKey, std::vector<Stashed>> stash_;
-  struct Begun {  // peers whose buffers are posted for a call that has not been made here yet
+  struct Begun {  // peers whose buffers are posted for a call that has not been made here yet, and their weights
     std::uint64_t epoch = 0;
-    std::set<PeerId> peers;
+    std::map<PeerId, double> peers;
   };
   std::map<wire::OpKey, Begun> begun_;
   std::deque<ControlTask> tasks_;

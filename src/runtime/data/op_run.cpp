@@ -13,26 +13,27 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
   epoch = new_epoch;
   participants = std::move(members);
   const auto size = static_cast<std::uint32_t>(participants.size());
-  const auto place = [&](PeerId id) {
-    return static_cast<std::uint32_t>(std::find(participants.begin(), participants.end(), id) - participants.begin());
-  };
-  const std::uint32_t rank = place(self);
-  successor = participants[(rank + 1) % size];
-  predecessor = participants[(rank + size - 1) % size];
+  rank = rank_of(self).value_or(0);
   plan::ScheduleInput input;
   input.size = size;
   input.count = call.count;
   input.unit_count_max = std::max<std::size_t>(1, unit_bytes_default / element());
   switch (call.kind) {
     case wire::OpKind::all_reduce:
-      input.shape = plan::Shape::ring;
+      input.shape = coded ? plan::Shape::direct : plan::Shape::ring;
       input.position = rank;
+      if (coded) {
+        input.count = coded->blocks();
+        input.unit_count_max = coded->unit_blocks(unit_bytes_default);
+      }
       break;
     case wire::OpKind::broadcast:
       input.shape = plan::Shape::chain;
-      input.position = (rank + size - place(params.root)) % size;
+      input.position = (rank + size - rank_of(params.root).value_or(size)) % size;
       break;
     case wire::OpKind::barrier:
+    case wire::OpKind::sync:
+    case wire::OpKind::check:
       input.shape = plan::Shape::none;
       break;
   }
@@ -46,10 +47,15 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
   digest = {};
   // Calls that carry no bytes still differ by what they are.
   digest.low = check;
-  successor_begun = false;
-  eager_bytes = 0;
-  held.clear();
+  partners.assign(size, {});
+  weights.assign(size, 1.0);
   wide.clear();
+  if (coded) {
+    weights[rank] = coded->weight();
+    coded->begin(schedule, rank, size);
+    remaining += schedule.slices() + size - 1;  // own segments to be reduced, weights to be heard of
+    if (Status status = coded->allocate(); !status.ok()) return status;
+  }
   if (schedule.shape() == plan::Shape::ring && in_place()) {
     saved.assign(static_cast<std::size_t>(schedule.slices()) * size, 0);
     if (!snapshot) snapshot.reset(new (std::nothrow) std::byte[call.count * element()]);
@@ -58,6 +64,23 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
     }
   }
   return {};
+}
+
+std::optional<std::uint32_t> OpRun::rank_of(PeerId id) const {
+  const auto it = std::find(participants.begin(), participants.end(), id);
+  if (it == participants.end()) return std::nullopt;
+  return static_cast<std::uint32_t>(it - participants.begin());
+}
+
+std::vector<std::uint32_t> OpRun::audience() const {
+  const auto size = static_cast<std::uint32_t>(participants.size());
+  std::vector<std::uint32_t> out;
+  for (std::uint32_t other = 0; other < size; ++other) {
+    if (other == rank) continue;
+    const bool neighbour = other == (rank + 1) % size || rank == (other + 1) % size;
+    if (coded || neighbour) out.push_back(other);
+  }
+  return out;
 }
 
 void OpRun::restore() {
@@ -82,6 +105,14 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
   sink.attempt = attempt.load();
   sink.slice = slice;
   sink.step = step;
+  if (coded) {  // codes are bytes until all of them are here
+    sink.mode = Sink::Mode::copy;
+    sink.count = coded->bytes_of(segment);
+    sink.dst = coded->place(slice, step);
+    sink.piece = schedule.piece(slice, step, false);
+    sink.digests = !schedule.scatters(step);
+    return sink;
+  }
   sink.count = segment.count;
   sink.in_size = wire_element(step);
   sink.out_size = element();
@@ -116,6 +147,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
 }
 
 std::span<const std::byte> OpRun::payload(std::uint32_t slice, std::uint32_t step) const {
+  if (coded) return coded->payload(slice, step);
   const plan::Segment segment = schedule.sent(slice, step);
   if (is_wide(step)) {
     return std::as_bytes(std::span<const float>(wide.at(unit_index(slice, step)).get(), segment.count));

@@ -12,12 +12,15 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <shared_mutex>
 #include <span>
 #include <vector>
 
 #include "base/status.hpp"
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
+#include "runtime/data/two_shot.hpp"
 #include "wire/messages.hpp"
 
 namespace hawser::runtime {
@@ -42,6 +45,7 @@ struct OpCall {
   bool strict = false;
   std::int32_t priority = 0;
   std::uint32_t min_participants = 0;
+  std::optional<Coding> coding;  // all_reduce by direct exchange: compressed or weighted
 };
 
 // Where a unit's payload goes. Used by one io thread; `take` touches the user's memory.
@@ -98,30 +102,37 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::uint32_t attempts = 0;
   std::uint64_t epoch = 0;
   std::vector<PeerId> participants;
-  PeerId successor;    // to whom units go
-  PeerId predecessor;  // from whom they come
+  std::uint32_t rank = 0;  // own place among them
   plan::Schedule schedule;
   std::vector<std::uint8_t> received;  // per unit: in
   std::vector<Strand*> receiving;      // per unit: the strand that brings it now
   std::size_t remaining = 0;           // units still to come, and for a root the pieces still to be digested
   kernels::Digest digest;
-  bool successor_begun = false;  // its buffers are posted
-  std::size_t eager_bytes = 0;   // sent to it before it said so
   struct Unit {
     std::uint32_t slice = 0;
     std::uint32_t step = 0;
   };
-  std::vector<Unit> held;                                  // ready, waiting for the successor
-  std::size_t queued = 0;                                  // frames and units in queues of links and strands
+  struct Partner {                // another participant, as a receiver
+    bool begun = false;           // its buffers are posted
+    std::size_t eager_bytes = 0;  // sent to it before it said so
+    std::vector<Unit> held;       // ready, waiting for that
+  };
+  std::vector<Partner> partners;   // by rank
+  std::vector<double> weights;     // by rank, as far as they are known; 1 where nothing is weighted
+  std::unique_ptr<TwoShot> coded;  // of an operation with coding
+  std::size_t queued = 0;          // frames and units in queues of links and strands
   std::map<std::uint64_t, std::unique_ptr<float[]>> wide;  // partial sums to be sent, by unit
   std::unique_ptr<std::byte[]> snapshot;                   // in place: what was overwritten
   std::vector<std::uint8_t> saved;                         // per piece, written under the strand's mutex
 
-  // The local copy of a world of one runs in an io thread, piece by piece under this mutex.
-  std::mutex local_mutex;
+  // Work of io threads on these buffers that no strand carries (the copy in a world of one, reductions of coded
+  // segments) holds this shared, piece by piece.
+  std::shared_mutex local_mutex;
 
-  // The end.
+  // The end. What is left to do then, on a thread that waits: reading the result out of its codes.
   bool ended = false;
+  bool undecoded = false;
+  bool decoding = false;
   Status result;
   std::condition_variable done;
   std::uint64_t view = 0;
@@ -139,9 +150,25 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
     return call.kind == wire::OpKind::all_reduce && is_half(call.dtype) && step > 0 && schedule.reduces(step);
   }
   [[nodiscard]] std::size_t wire_element(std::uint32_t step) const { return is_wide(step) ? sizeof(float) : element(); }
-  [[nodiscard]] std::size_t received_bytes(std::uint32_t slice, std::uint32_t step) const {
-    return schedule.received(slice, step).count * wire_element(step);
+  [[nodiscard]] std::size_t sent_bytes(std::uint32_t slice, std::uint32_t step) const {
+    const plan::Segment segment = schedule.sent(slice, step);
+    return coded ? coded->bytes_of(segment) : segment.count * wire_element(step);
   }
+  [[nodiscard]] std::size_t received_bytes(std::uint32_t slice, std::uint32_t step) const {
+    const plan::Segment segment = schedule.received(slice, step);
+    return coded ? coded->bytes_of(segment) : segment.count * wire_element(step);
+  }
+  // Ranks to which units of a step go and from which they come.
+  [[nodiscard]] std::uint32_t to(std::uint32_t step) const {
+    return static_cast<std::uint32_t>((rank + schedule.distance(step)) % participants.size());
+  }
+  [[nodiscard]] std::uint32_t from(std::uint32_t step) const {
+    return static_cast<std::uint32_t>((rank + participants.size() - schedule.distance(step)) % participants.size());
+  }
+  [[nodiscard]] std::optional<std::uint32_t> rank_of(PeerId id) const;
+  // Ranks that hear this one's Begin: those to whom units go or from whom they come.
+  [[nodiscard]] std::vector<std::uint32_t> audience() const;
+  [[nodiscard]] std::size_t total_bytes() const { return coded ? coded->wire_bytes() : call.count * element(); }
 
   // Lays out an attempt among these members. RESOURCE when the snapshot cannot be had.
   Status begin_attempt(std::uint64_t epoch, std::vector<PeerId> members, PeerId self);

@@ -136,3 +136,58 @@ TEST_CASE("nothing to move: one member, no elements, no shape", "[plan]") {
   REQUIRE(Schedule(ScheduleInput{Shape::ring, 4, 0, 0, 16}).slices() == 0);
   REQUIRE_FALSE(Schedule(ScheduleInput{Shape::none, 4, 0, 100, 16}).sends(0));
 }
+
+TEST_CASE("direct all-reduce: every contribution reaches its owner, every result everybody", "[plan]") {
+  for (std::uint32_t size = 1; size <= 9; ++size) {
+    for (const std::size_t count : {1U, 2U, 7U, 64U, 1000U}) {
+      for (const std::size_t unit : {1U, 16U, 100000U}) {
+        CAPTURE(size, count, unit);
+        std::vector<Schedule> plans;
+        for (std::uint32_t rank = 0; rank < size; ++rank) {
+          plans.emplace_back(ScheduleInput{Shape::direct, size, rank, count, unit});
+        }
+        REQUIRE(plans[0].steps() == 2 * (size - 1));
+        std::vector<std::uint64_t> gathered(count, 0);  // owner's contributors of each element
+        std::vector<std::vector<std::size_t>> results(size, std::vector<std::size_t>(count, 0));
+        for (std::uint32_t rank = 0; rank < size; ++rank) {
+          const Schedule& plan = plans[rank];
+          REQUIRE(plan.receive_count() == static_cast<std::size_t>(plan.steps()) * plan.slices());
+          std::size_t sent = 0;
+          for (std::uint32_t slice = 0; slice < plan.slices(); ++slice) {
+            const Segment own = plan.own(slice);
+            for (std::size_t i = own.offset; i < own.offset + own.count; ++i) {
+              gathered[i] |= std::uint64_t{1} << rank;
+              ++results[rank][i];
+            }
+            for (std::uint32_t step = 0; step < plan.steps(); ++step) {
+              REQUIRE(plan.sends(step));
+              const std::uint32_t to = (rank + plan.distance(step)) % size;
+              REQUIRE(to != rank);
+              REQUIRE((to + size - plans[to].distance(step)) % size == rank);
+              const Segment out = plan.sent(slice, step);
+              const Segment in = plans[to].received(slice, step);
+              REQUIRE((out.offset == in.offset && out.count == in.count && out.count <= unit));
+              REQUIRE(plan.piece(slice, step, true) == plans[to].piece(slice, step, false));
+              sent += out.count;
+              for (std::size_t i = out.offset; i < out.offset + out.count; ++i) {
+                if (plan.scatters(step)) {
+                  REQUIRE((gathered[i] & std::uint64_t{1} << rank) == 0);
+                  gathered[i] |= std::uint64_t{1} << rank;
+                  REQUIRE((i >= plans[to].own(slice).offset &&
+                           i < plans[to].own(slice).offset + plans[to].own(slice).count));
+                } else {
+                  ++results[to][i];
+                }
+              }
+            }
+          }
+          REQUIRE(sent <= 2 * (size - 1) * (count / size + plan.slices()));
+        }
+        for (const std::uint64_t who : gathered) REQUIRE(who == (std::uint64_t{1} << size) - 1);
+        for (const auto& result : results) {
+          for (const std::size_t times : result) REQUIRE(times == 1);
+        }
+      }
+    }
+  }
+}

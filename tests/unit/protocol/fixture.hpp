@@ -92,7 +92,7 @@ inline std::vector<wire::Message> one_of_each() {
   return {wire::Hello{peer(1), 0, 1, "p1", {}, 0},
           wire::Welcome{{}, 1000, 6000, "10.0.0.1", false},
           wire::Refuse{{}, 53, "no"},
-          wire::Join{"", 4000},
+          wire::Join{"", 4000, 0},
           wire::Meet{{peer(9), "p9", "10.0.0.9", 4000}, {}, true},
           wire::Forget{peer(9)},
           wire::Connected{peer(2)},

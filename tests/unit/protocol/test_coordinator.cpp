@@ -60,7 +60,7 @@ struct Fixture {
   }
   // Hello, Join, and connections with all that it is told to dial.
   Fixture& join(ConnId conn, std::uint32_t min_size = 1, std::uint32_t group = 0) {
-    hello(conn, min_size, group).receive(conn, wire::Join{"", static_cast<std::uint16_t>(4000 + conn)});
+    hello(conn, min_size, group).receive(conn, wire::Join{"", static_cast<std::uint16_t>(4000 + conn), 0});
     for (const auto& meet : got<wire::Meet>(conn)) {
       if (meet.dial) receive(conn, wire::Connected{meet.peer.id});
     }
@@ -109,7 +109,7 @@ TEST_CASE("a group forms when enough peers are there and connected", "[protocol]
   CHECK(f.members().empty());
   REQUIRE(f.got<wire::Welcome>(1).size() == 1);
   CHECK(f.got<wire::Welcome>(1)[0] == wire::Welcome{config().run, heartbeat, timeout, "10.0.0.1", false});
-  f.hello(2, 3).receive(2, wire::Join{"192.168.7.7", 4002}).hello(3, 1).receive(3, wire::Join{"", 4003});
+  f.hello(2, 3).receive(2, wire::Join{"192.168.7.7", 4002, 0}).hello(3, 1).receive(3, wire::Join{"", 4003, 0});
   CHECK(f.members().empty());
   // Each of two gets the other's address and the same ticket; the later one dials.
   const auto meets = f.got<wire::Meet>(3);
@@ -164,7 +164,7 @@ TEST_CASE("strangers and their mistakes", "[protocol]") {
     return f.got<wire::Refuse>(conn)[0];
   };
   SECTION("something else first") {
-    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Join{"", 1});
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Join{"", 1, 0});
     CHECK(refused(9).text == "the first message was Join, not Hello");
   }
   SECTION("Hello twice") {
@@ -204,7 +204,7 @@ TEST_CASE("strangers and their mistakes", "[protocol]") {
   SECTION("numbers of groups that are never formed are forgotten") {
     for (ConnId conn = 10; conn < 100; ++conn) {
       f.hello(conn, 2, static_cast<std::uint32_t>(conn))
-          .receive(conn, wire::Join{"", 1})
+          .receive(conn, wire::Join{"", 1, 0})
           .step(Coordinator::Closed{conn, "reset"});
       CHECK(f.machine.view(static_cast<std::uint32_t>(conn)) == nullptr);
     }
@@ -383,7 +383,7 @@ TEST_CASE("the fewest are removed that leave the rest connected", "[protocol]") 
 TEST_CASE("admission", "[protocol]") {
   Fixture f;
   f.form({1, 2});
-  f.hello(3).receive(3, wire::Join{"", 4003});
+  f.hello(3).receive(3, wire::Join{"", 4003, 0});
   CHECK(f.got<wire::AdmitQuery>(1).empty());  // not before it is connected
   f.receive(3, wire::Connected{peer(1)}).receive(3, wire::Connected{peer(2)});
   REQUIRE(f.got<wire::AdmitQuery>(1).size() == 1);
@@ -452,7 +452,7 @@ TEST_CASE("no message upsets the coordinator in any phase", "[protocol]") {
       },
       [](Fixture& f) { f.hello(2); },
       [](Fixture& f) {
-        f.hello(2, 3).receive(2, wire::Join{"", 4002});
+        f.hello(2, 3).receive(2, wire::Join{"", 4002, 0});
       },
       [](Fixture& f) {
         f.form({1, 2, 3});

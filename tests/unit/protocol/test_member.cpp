@@ -76,7 +76,7 @@ TEST_CASE("joining, step by step", "[protocol]") {
   CHECK(f.machine.peer_timeout_ms() == timeout);
   f.step(Member::Listening{"10.9.9.9", 4321});
   REQUIRE(f.sent<wire::Join>().size() == 1);
-  CHECK(f.sent<wire::Join>()[0] == wire::Join{"10.9.9.9", 4321});
+  CHECK(f.sent<wire::Join>()[0] == wire::Join{"10.9.9.9", 4321, 0});
   f.receive(wire::Meet{{peer(2), "p2", "10.0.0.2", 5}, {}, true});
   CHECK(f.count<Member::Meet>() == 1);
   CHECK(f.machine.waiting_for().find("no connection with peer p2 at 10.0.0.2:5") == 0);

@@ -63,7 +63,7 @@ struct Member {
     const auto welcomed = client.await<wire::Welcome>();
     REQUIRE(welcomed);
     welcome = *welcomed;
-    REQUIRE(client.send(wire::Join{"", 4000}));
+    REQUIRE(client.send(wire::Join{"", 4000, 0}));
     const auto installed = client.await<wire::Install>();
     REQUIRE(installed);
     install = *installed;
@@ -100,10 +100,10 @@ TEST_CASE("two peers meet, connect and form a group; the loss of one is told to 
   WireClient second(address_of(*service));
   REQUIRE(first.send(hello(1, 2)));
   REQUIRE(first.await<wire::Welcome>());
-  REQUIRE(first.send(wire::Join{"", 4001}));
+  REQUIRE(first.send(wire::Join{"", 4001, 0}));
   REQUIRE(second.send(hello(2, 2)));
   REQUIRE(second.await<wire::Welcome>());
-  REQUIRE(second.send(wire::Join{"", 4002}));
+  REQUIRE(second.send(wire::Join{"", 4002, 0}));
   const auto told_first = first.await<wire::Meet>();
   const auto told_second = second.await<wire::Meet>();
   REQUIRE(told_first);
@@ -354,7 +354,7 @@ TEST_CASE("many start and end at once, with peers in the middle of everything") 
         const auto endpoint = io::parse_endpoint(service.value()->address(), io::EndpointUse::dial);
         WireClient client(*io::SocketAddress::from_numeric("127.0.0.1", *endpoint.value().port));
         client.send(hello(1));
-        if (i % 2 == 0) client.send(wire::Join{"", 4000});
+        if (i % 2 == 0) client.send(wire::Join{"", 4000, 0});
         ++good;
       }
     });

@@ -141,8 +141,10 @@ TEST_CASE("flags and enums take only their values", "[wire]") {
   rejects(reply, state + 25, dtype_count - 1, dtype_count);
   rejects(reply, state + 26, redop_count - 1, redop_count);
   rejects(reply, state + 27, 1, 2);  // strict
-  rejects(reply, state + 24 + 32, wire::op_phase_count - 1, wire::op_phase_count);
-  rejects(reply, state + 24 + 32 + 1 + 16, wire::fault_reason_count - 1, wire::fault_reason_count);
+  rejects(reply, state + 24 + 32, 1, 2);  // coded
+  rejects(reply, state + 24 + 33, 1, 2);  // weighted
+  rejects(reply, state + 24 + 40, wire::op_phase_count - 1, wire::op_phase_count);
+  rejects(reply, state + 24 + 40 + 1 + 16, wire::fault_reason_count - 1, wire::fault_reason_count);
   wire::Install install;
   install.outcomes.emplace_back();
   const std::size_t outcome = 8 + (24 + 2) + 1 + 8 + 2;
@@ -156,16 +158,16 @@ TEST_CASE("strings and lists over their limit, or over what is there, are errors
     const auto decoded = wire::decode_payload(type, payload);
     return decoded.ok() ? std::string("accepted") : decoded.status().text();
   };
-  // Join: host, port.
+  // Join: host, port, codecs.
   const auto join = [](std::size_t size) {
     Bytes payload = {static_cast<std::uint8_t>(size & 0xff), static_cast<std::uint8_t>(size >> 8)};
     payload.resize(2 + size, 'h');
-    payload.insert(payload.end(), {1, 0});
+    payload.insert(payload.end(), {1, 0, 0, 0, 0, 0, 0, 0, 0, 0});
     return payload;
   };
   CHECK(error_with(4, join(wire::host_bytes_max)) == "accepted");
   CHECK(error_with(4, join(wire::host_bytes_max + 1)) ==
-        "Join message: a string is longer than its limit (byte 0 of 260)");
+        "Join message: a string is longer than its limit (byte 0 of 268)");
   CHECK(error_with(4, {200, 0, 'h', 1, 0}) == "Join message: a string is cut off (byte 2 of 5)");
   CHECK(error_with(4, {1, 0, 0xff, 1, 0}) ==
         "Join message: a string is not UTF-8 without control characters (byte 2 of 5)");
@@ -180,7 +182,7 @@ TEST_CASE("strings and lists over their limit, or over what is there, are errors
   };
   const std::size_t least = wire::extent_of<wire::OpState>().least();
   CHECK(error_with(18, reply(3, 3 * least)) == "accepted");
-  CHECK(error_with(18, reply(3, 3 * least - 1)) == "SealReply message: a list is cut off (byte 16 of 245)");
+  CHECK(error_with(18, reply(3, 3 * least - 1)) == "SealReply message: a list is cut off (byte 16 of 269)");
   CHECK(error_with(18, reply(wire::seal_ops_max, 0)) == "SealReply message: a list is cut off (byte 16 of 18)");
   CHECK(error_with(18, reply(wire::seal_ops_max, wire::seal_ops_max * least)) == "accepted");
   CHECK(error_with(18, reply(wire::seal_ops_max + 1, (wire::seal_ops_max + 1) * least)) ==

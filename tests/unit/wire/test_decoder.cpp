@@ -200,7 +200,7 @@ TEST_CASE("another version is named before anything else of its frame is read", 
   for (const std::size_t size : {std::size_t{6}, std::size_t{10}, bytes.size()}) {
     const Outcome outcome = decode_all(Bytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
     CHECK(outcome.error.code() == Code::VERSION_MISMATCH);
-    CHECK(outcome.error.text() == "the other end speaks version 258 of the wire format, this one speaks version 1");
+    CHECK(outcome.error.text() == "the other end speaks version 258 of the wire format, this one speaks version 2");
   }
   CHECK(decode_all(Bytes(bytes.begin(), bytes.begin() + 5)).error.ok());
 }

@@ -1,5 +1,6 @@
 // Data frame headers and the payloads of begin and done.
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ std::size_t length_max(FrameType type) {
     case FrameType::done:
       return wire::small_payload_bytes_max;
     case FrameType::data:
+    case FrameType::note:
       return wire::data_bytes_max;
     case FrameType::ack:
       return 0;
@@ -29,7 +31,8 @@ std::size_t length_max(FrameType type) {
   return 0;
 }
 
-constexpr std::array all_types = {FrameType::begin, FrameType::data, FrameType::done, FrameType::ack};
+constexpr std::array all_types = {FrameType::begin, FrameType::data, FrameType::done, FrameType::ack,
+                                  FrameType::note};
 
 wire::FrameHeader random_header(wire_test::Random& random, FrameType type) {
   wire_test::RandomFill fill(random);
@@ -98,7 +101,7 @@ TEST_CASE("a data frame header outside its limits is refused even with a right c
   Header bytes = wire::encode_header({});
   for (int type = 0; type < 256; ++type) {
     bytes[6] = static_cast<std::uint8_t>(type);
-    CHECK(wire::decode_header(mended(bytes)).ok() == (type >= 1 && type <= 4));
+    CHECK(wire::decode_header(mended(bytes)).ok() == (type >= 1 && type <= 5));
   }
   bytes = wire::encode_header({});
   bytes[7] = 1;
@@ -117,29 +120,38 @@ TEST_CASE("strangers' bytes are no data frame header", "[wire][frame]") {
   }
 }
 
-TEST_CASE("operation parameters survive; every truncation, and any byte more, is an error", "[wire][frame]") {
+TEST_CASE("begin payloads survive; every truncation, and any byte more, is an error", "[wire][frame]") {
   wire_test::Random random(9);
   for (int round = 0; round < 500; ++round) {
-    wire::OpParams params;
-    wire_test::RandomFill(random).item(params);
-    std::vector<std::uint8_t> bytes = wire::encode_params(params);
-    REQUIRE(bytes.size() == 32);
-    const auto decoded = wire::decode_params(bytes);
+    wire::Begin begin;
+    wire_test::RandomFill(random).item(begin);
+    std::vector<std::uint8_t> bytes = wire::encode_begin(begin);
+    REQUIRE(bytes.size() == 48);
+    const auto decoded = wire::decode_begin(bytes);
     REQUIRE(decoded.ok());
-    REQUIRE(decoded.value() == params);
+    REQUIRE(decoded.value() == begin);
     for (std::size_t size = 0; size < bytes.size(); ++size)
-      REQUIRE(!wire::decode_params(std::span(bytes).first(size)).ok());
+      REQUIRE(!wire::decode_begin(std::span(bytes).first(size)).ok());
     bytes.push_back(0);
-    REQUIRE(!wire::decode_params(bytes).ok());
+    REQUIRE(!wire::decode_begin(bytes).ok());
   }
-  std::vector<std::uint8_t> bytes = wire::encode_params({});
+  std::vector<std::uint8_t> bytes = wire::encode_begin({});
   bytes[3] = 2;  // strict
-  CHECK(wire::decode_params(bytes).status().text() == "begin payload: a flag is neither 0 nor 1 (byte 3 of 32)");
+  CHECK(wire::decode_begin(bytes).status().text() == "begin payload: a flag is neither 0 nor 1 (byte 3 of 48)");
+}
+
+TEST_CASE("a weight is finite and not negative, or says left out", "[wire][frame]") {
+  const auto taken = [](double weight) { return wire::decode_begin(wire::encode_begin({{}, weight})).ok(); };
+  for (const double fine : {0.0, 1.0, 1e-300, 1e300, wire::weight_left_out}) CHECK(taken(fine));
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  for (const double bad : {-2.0, -1e-300, infinity, -infinity, std::numeric_limits<double>::quiet_NaN()}) {
+    CHECK(!taken(bad));
+  }
 }
 
 TEST_CASE("every parameter changes the check of the parameters", "[wire][frame]") {
-  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::sum, 0, 0, 1000, PeerId{}};
-  std::vector<wire::OpParams> others(7, params);
+  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::sum, 0, 0, 1000, PeerId{}, 1, 0, 3, 0, 256};
+  std::vector<wire::OpParams> others(12, params);
   others[0].kind = wire::OpKind::broadcast;
   others[1].dtype = Dtype::i32;
   others[2].redop = Redop::avg;
@@ -147,9 +159,15 @@ TEST_CASE("every parameter changes the check of the parameters", "[wire][frame]"
   others[4].min_participants = 1;
   others[5].count = 1001;
   others[6].root.low = 1;
+  others[7].coded = 0;
+  others[8].weighted = 1;
+  others[9].codec = 4;
+  others[10].rounding = 1;
+  others[11].block = 64;
   CHECK(wire::params_check(params) == wire::params_check(wire::OpParams(params)));
   for (const auto& other : others) CHECK(wire::params_check(params) != wire::params_check(other));
-  const auto bytes = wire::encode_params(params);
+  auto bytes = wire::encode_begin({params, 2.0});
+  bytes.resize(bytes.size() - sizeof(double));  // the weight is each member's own
   CHECK(wire::params_check(params) == static_cast<std::uint32_t>(wire::checksum(bytes)));
 }
 

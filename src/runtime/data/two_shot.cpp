@@ -1,0 +1,189 @@
+// An all-reduce by direct exchange; see the header.
+#include "runtime/data/two_shot.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+
+namespace hawser::runtime {
+namespace {
+
+constexpr std::size_t tile = codec::block_max;       // elements on their way through f32; a whole number of any blocks
+constexpr std::size_t encode_elements = 256U << 10;  // at once, then what is ready may leave
+
+// One step of SplitMix64: seeds that are near one another give unrelated streams.
+std::uint64_t mix(std::uint64_t x) {
+  x += 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+void TwoShot::Free::operator()(std::byte* memory) const { std::free(memory); }
+
+TwoShot::TwoShot(Coding coding, const Buffers& buffers) : coding_(std::move(coding)), buffers_(buffers) {
+  const std::size_t block = coding_.format.block;
+  blocks_ = (buffers_.count + block - 1) / block;
+  block_bytes_ = codec::encoded_bytes(coding_.format, block);
+}
+
+TwoShot::~TwoShot() { close(); }
+
+std::size_t TwoShot::unit_blocks(std::size_t unit_bytes) const {
+  return std::max<std::size_t>(1, unit_bytes / block_bytes_);
+}
+
+std::size_t TwoShot::first_element(std::size_t block) const {
+  return std::min(buffers_.count, block * coding_.format.block);
+}
+
+std::size_t TwoShot::bytes_of(const plan::Segment& blocks) const {
+  const std::size_t end = blocks.offset + blocks.count;
+  const std::size_t elements = first_element(end) - first_element(blocks.offset);
+  return codec::encoded_bytes(coding_.format, elements);
+}
+
+Status TwoShot::allocate() {
+  // Zeros are the codes of zeros in every format, so a contribution of weight 0 needs no encoding; untouched pages of
+  // calloc cost nothing.
+  const std::size_t bytes = wire_bytes();
+  const auto take = [&](auto& memory) {
+    if (!memory && bytes != 0) memory.reset(static_cast<std::byte*>(std::calloc(bytes, 1)));
+    return memory || bytes == 0;
+  };
+  const bool needs_codes = !plain() || !(coding_.weight > 0) || coding_.residual;
+  if ((needs_codes && !take(codes_)) || !take(result_)) {
+    return {Code::RESOURCE, "no memory for the encoded contribution and result"};
+  }
+  try {
+    if (coding_.residual) residual_next_.resize(buffers_.count);
+  } catch (const std::bad_alloc&) {
+    return {Code::RESOURCE, "no memory for the next residual"};
+  }
+  return {};
+}
+
+std::size_t TwoShot::encode_from(std::size_t block) {
+  const std::size_t step = std::max<std::size_t>(1, encode_elements / coding_.format.block);
+  const std::size_t end_block = std::min(blocks_, block + step);
+  if (!codes_) return blocks_;
+  if (!(coding_.weight > 0)) {  // left out: its values are not looked at
+    if (coding_.residual)
+      residual_next_.assign(coding_.residual->values(), coding_.residual->values() + buffers_.count);
+    return blocks_;
+  }
+  const kernels::Variant variant = kernels::active_variant();
+  const std::size_t end = first_element(end_block);
+  float wide[tile];
+  for (std::size_t at = first_element(block); at < end;) {
+    const std::size_t n = std::min(tile, end - at);
+    const float* in = wide;
+    if (buffers_.dtype == Dtype::f32) {
+      in = reinterpret_cast<const float*>(buffers_.send) + at;
+    } else {
+      kernels::widen(buffers_.dtype, wide, buffers_.send + at * dtype_size(buffers_.dtype), n, variant);
+    }
+    std::byte* const out = codes_.get() + codec::encoded_bytes(coding_.format, at);
+    const codec::Noise noise{mix(noise_), at};
+    if (coding_.residual) {
+      codec::encode_fed_back(coding_.format, in, coding_.residual->values() + at, coding_.decay, n, out,
+                             residual_next_.data() + at, noise, variant);
+    } else {
+      codec::encode(coding_.format, in, n, out, noise, variant);
+    }
+    at += n;
+  }
+  return end_block;
+}
+
+void TwoShot::begin(const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size) {
+  schedule_ = schedule;
+  rank_ = rank;
+  size_ = size;
+  slices.clear();
+  slices.resize(schedule.slices());
+  window_begin = next_release = 0;
+}
+
+std::span<const std::byte> TwoShot::payload(std::uint32_t slice, std::uint32_t step) const {
+  const plan::Segment segment = schedule_.sent(slice, step);
+  const std::byte* base = schedule_.scatters(step) ? codes() : result_.get();
+  return {base + codec::encoded_bytes(coding_.format, first_element(segment.offset)), bytes_of(segment)};
+}
+
+std::byte* TwoShot::place(std::uint32_t slice, std::uint32_t step) {
+  const plan::Segment segment = schedule_.received(slice, step);
+  if (!schedule_.scatters(step)) {
+    return result_.get() + codec::encoded_bytes(coding_.format, first_element(segment.offset));
+  }
+  const std::size_t bytes = bytes_of(segment);
+  auto& memory = slices[slice].contributions;
+  if (!memory) memory.reset(new std::byte[std::max<std::size_t>(1, bytes * (size_ - 1))]);
+  return memory.get() + bytes * (schedule_.distance(step) - 1);
+}
+
+kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& weights) {
+  const plan::Segment segment = schedule_.own(slice);
+  const std::size_t begin = first_element(segment.offset);
+  const std::size_t end = first_element(segment.offset + segment.count);
+  const std::size_t offset = codec::encoded_bytes(coding_.format, begin);
+  const std::size_t bytes = bytes_of(segment);
+  const kernels::Variant variant = kernels::active_variant();
+  double total = 0;
+  for (const double weight : weights) total += std::max(0.0, weight);
+  const bool divides = buffers_.redop == Redop::avg && total > 0;
+  const auto divisor = coding_.weighted ? static_cast<float>(total) : static_cast<float>(size_);
+  float sum[tile];
+  for (std::size_t at = begin; at < end;) {
+    const std::size_t n = std::min(tile, end - at);
+    const std::size_t inside = codec::encoded_bytes(coding_.format, at) - offset;
+    std::fill_n(sum, n, 0.0F);
+    for (std::uint32_t rank = 0; rank < size_; ++rank) {  // canonical order: the same bits whoever came first
+      if (!(weights[rank] > 0)) continue;
+      const std::byte* in = rank == rank_
+                                ? codes() + offset
+                                : slices[slice].contributions.get() + bytes * ((rank_ + size_ - rank) % size_ - 1);
+      codec::decode_add(coding_.format, in + inside, n, sum,
+                        coding_.weighted ? static_cast<float>(weights[rank]) : 1.0F, variant);
+    }
+    if (divides) {
+      for (std::size_t i = 0; i < n; ++i) sum[i] = sum[i] / divisor;
+    }
+    codec::encode(coding_.format, sum, n, result_.get() + offset + inside, {mix(noise_ + 1), at}, variant);
+    at += n;
+  }
+  const std::uint64_t piece = static_cast<std::uint64_t>(slice) * size_ + rank_;
+  return kernels::digest(result_.get() + offset, bytes, piece);
+}
+
+void TwoShot::commit() {
+  if (coding_.residual && !residual_next_.empty()) coding_.residual->replace(std::move(residual_next_));
+  close();
+}
+
+void TwoShot::close() {
+  if (closed_) return;
+  closed_ = true;
+  slices.clear();
+  if (coding_.residual) coding_.residual->release();
+}
+
+void TwoShot::decode() const {
+  const kernels::Variant variant = kernels::active_variant();
+  if (buffers_.dtype == Dtype::f32) {
+    codec::decode(coding_.format, result_.get(), buffers_.count, reinterpret_cast<float*>(buffers_.recv), variant);
+    return;
+  }
+  float wide[tile];
+  for (std::size_t at = 0; at < buffers_.count;) {
+    const std::size_t n = std::min(tile, buffers_.count - at);
+    codec::decode(coding_.format, result_.get() + codec::encoded_bytes(coding_.format, at), n, wide, variant);
+    kernels::narrow(buffers_.dtype, buffers_.recv + at * dtype_size(buffers_.dtype), wide, n, 1, variant);
+    at += n;
+  }
+}
+
+}  // namespace hawser::runtime

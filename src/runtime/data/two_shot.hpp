@@ -1,0 +1,123 @@
+// The arithmetic and the memory of an all-reduce by direct exchange: every contribution is encoded once, its owner adds
+// the decoded ones in rank order in f32, encodes the result once, and everyone, the owner included, decodes the same
+// bytes. Uncompressed, the codes are plain f32 (a weighted average).
+//
+// Blocks are counted from the start of the whole vector, so a contribution's codes do not depend on who takes part:
+// they are made once and serve every attempt. The result is decoded into the user's buffer when the operation has
+// committed, which is why inputs are intact until then, in place too.
+//
+// Memory: encoded_bytes of the vector for the contribution (none for plain f32) and once more for the result, and the
+// contributions to own segments of at most 2 x window_slices slices.
+//
+// Threads: encode() runs on the thread that starts the operation, reduce() on an io thread, decode() on one that waits;
+// the engine orders them. The rest is guarded by the engine's mutex.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/status.hpp"
+#include "codec/codec.hpp"
+#include "kernels/kernels.hpp"
+#include "plan/schedule.hpp"
+#include "runtime/residual.hpp"
+
+namespace hawser::runtime {
+
+// Slices whose contributions a member lets go before the first of them is complete.
+inline constexpr std::uint32_t window_slices = 32;
+
+struct Coding {
+  codec::Format format;
+  bool weighted = false;
+  double weight = 1.0;  // or wire::weight_left_out
+  std::uint64_t seed = 0;
+  float decay = 1.0F;
+  std::shared_ptr<Residual> residual;  // acquired by the caller that starts the operation
+};
+
+class TwoShot {
+ public:
+  struct Buffers {
+    const std::byte* send = nullptr;
+    std::byte* recv = nullptr;
+    std::size_t count = 0;
+    Dtype dtype = Dtype::f32;
+    Redop redop = Redop::sum;
+  };
+  TwoShot(Coding coding, const Buffers& buffers);
+  ~TwoShot();
+  TwoShot(const TwoShot&) = delete;
+  TwoShot& operator=(const TwoShot&) = delete;
+
+  [[nodiscard]] std::size_t blocks() const { return blocks_; }
+  [[nodiscard]] std::size_t unit_blocks(std::size_t unit_bytes) const;
+  [[nodiscard]] std::size_t wire_bytes() const { return bytes_of({0, blocks_}); }
+  [[nodiscard]] std::size_t bytes_of(const plan::Segment& blocks) const;
+  [[nodiscard]] double weight() const { return coding_.weight; }
+  // Of the own contribution and, with the operation's number in it, the same in every attempt.
+  void set_noise(std::uint64_t seed) { noise_ = seed; }
+
+  // ------------------------------------------------------------------------------------------------ contributions
+  // Memory for the whole operation. RESOURCE.
+  Status allocate();
+  // Encodes the next blocks of the contribution; their end. Not under the engine's mutex.
+  std::size_t encode_from(std::size_t block);
+  std::size_t encoded = 0;  // blocks done, as the engine knows
+
+  // ------------------------------------------------------------------------------------------------------ attempts
+  struct Slice {
+    std::unique_ptr<std::byte[]> contributions;  // to the own segment, by distance of the sender
+    std::uint32_t arrived = 0;                   // of them
+    std::uint32_t gathered = 0;                  // segments of the result that are here
+    bool released = false;                       // own contributions are on their way
+    bool reducing = false;
+    bool reduced = false;
+  };
+  void begin(const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size);
+  std::vector<Slice> slices;
+  std::uint32_t window_begin = 0;  // first slice that is not complete
+  std::uint32_t next_release = 0;
+
+  [[nodiscard]] std::span<const std::byte> payload(std::uint32_t slice, std::uint32_t step) const;
+  // Where an arriving unit goes. Throws std::bad_alloc.
+  [[nodiscard]] std::byte* place(std::uint32_t slice, std::uint32_t step);
+  // All contributions to the own segment of the slice are in: result codes and their digest. weights by rank.
+  kernels::Digest reduce(std::uint32_t slice, const std::vector<double>& weights);
+
+  // --------------------------------------------------------------------------------------------------------- the end
+  // The operation has committed: the residual is replaced.
+  void commit();
+  // It has ended: the residual is given back.
+  void close();
+  void decode() const;
+
+ private:
+  [[nodiscard]] bool plain() const {
+    return coding_.format.codec == codec::Codec::none && buffers_.dtype == Dtype::f32;
+  }
+  [[nodiscard]] const std::byte* codes() const { return codes_ ? codes_.get() : buffers_.send; }
+  [[nodiscard]] std::size_t first_element(std::size_t block) const;
+
+  Coding coding_;
+  const Buffers buffers_;
+  std::size_t blocks_ = 0;
+  std::size_t block_bytes_ = 0;
+  std::uint64_t noise_ = 0;
+  struct Free {
+    void operator()(std::byte* memory) const;
+  };
+  std::unique_ptr<std::byte[], Free> codes_;  // null: plain f32, sent from the user's buffer
+  std::unique_ptr<std::byte[], Free> result_;
+  std::vector<float> residual_next_;
+  bool closed_ = false;
+
+  plan::Schedule schedule_;
+  std::uint32_t rank_ = 0;
+  std::uint32_t size_ = 1;
+};
+
+}  // namespace hawser::runtime
