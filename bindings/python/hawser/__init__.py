@@ -7,6 +7,8 @@
             comm.admit()                       # lets waiting newcomers in; free when nobody waits
             comm.all_reduce(gradient, "avg")   # in place; a peer lost meanwhile costs a retry, not an error
 
+To train with it: ``hawser.DiLoCo`` and ``hawser.torch.DiLoCo`` (outer steps), ``hawser.SharedState``, ``compression=``.
+
 Threads: every call may be made from any thread and releases the GIL. fork(): a child cannot use what its parent made;
 start workers with the multiprocessing method "spawn", or connect after the fork.
 """
@@ -16,8 +18,9 @@ from __future__ import annotations
 import atexit
 import time
 
-from hawser import _communicator, _coordinator, _hawser
+from hawser import _communicator, _coordinator, _hawser, _outer, _state
 from hawser._communicator import Communicator, Member, Metrics, View, connect
+from hawser._compression import Compression, Residual
 from hawser._coordinator import Coordinator
 from hawser._errors import (
     ArgumentTypeError,
@@ -33,6 +36,8 @@ from hawser._errors import (
     RetryError,
     UsageError,
 )
+from hawser._outer import DiLoCo, OuterInfo
+from hawser._state import SharedState, SyncInfo
 from hawser._work import OpInfo, Work
 
 __version__: str = _hawser.VERSION_STRING
@@ -41,19 +46,25 @@ __all__ = [
     "ArgumentTypeError",
     "ArgumentValueError",
     "Communicator",
+    "Compression",
     "Coordinator",
     "CoordinatorError",
     "DeadlineError",
+    "DiLoCo",
     "Error",
     "InternalError",
     "Member",
     "MembershipError",
     "Metrics",
     "OpInfo",
+    "OuterInfo",
     "PeerLostError",
     "PendingError",
+    "Residual",
     "ResourceError",
     "RetryError",
+    "SharedState",
+    "SyncInfo",
     "UsageError",
     "View",
     "Work",
@@ -80,6 +91,10 @@ def _close_all() -> None:
                 communicator.abort()
             except Error:
                 pass  # made before a fork: not ours to end
+    for outer in list(_outer.live):
+        outer.close()
+    for state in list(_state.live):
+        state.close()
     for communicator in communicators:
         communicator.close()
     for coordinator in list(_coordinator.live):

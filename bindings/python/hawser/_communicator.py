@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Literal, TypeVar, overload
 
 from hawser import _hawser
+from hawser._compression import Codec, Compression, native
 from hawser._coordinator import Coordinator
 from hawser._errors import (
     ArgumentTypeError,
@@ -25,7 +26,7 @@ from hawser._errors import (
     MembershipError,
 )
 from hawser._tensors import buffer_of, check_same_layout
-from hawser._units import NO_LIMIT_MS, choice, integer, text, timeout_ms, u32
+from hawser._units import NO_LIMIT_MS, choice, integer, number, text, timeout_ms, u32
 from hawser._work import OpInfo, Work, info_of
 
 T = TypeVar("T")
@@ -34,7 +35,7 @@ Redop = Literal["sum", "avg", "prod", "min", "max"]
 Policy = Literal["retry", "strict"]
 
 _REDOPS = {"sum": 0, "avg": 1, "prod": 2, "min": 3, "max": 4}
-_POLICIES = {"retry": 1, "strict": 2}
+POLICIES = {"retry": 1, "strict": 2}
 
 # What a `with` block gives the coordinator to answer the good-bye. The peer is gone for the others either way.
 _LEAVE_ON_EXIT_MS = 5000
@@ -201,23 +202,27 @@ class Communicator:
     def all_reduce(
         self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
         policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        compression: Compression | Codec | None = None, weight: float | None = None,
         async_op: Literal[False] = False, return_info: Literal[False] = False,
     ) -> T: ...  # fmt: skip
     @overload
     def all_reduce(
         self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
         policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        compression: Compression | Codec | None = None, weight: float | None = None,
         async_op: Literal[False] = False, return_info: Literal[True],
     ) -> tuple[T, OpInfo]: ...  # fmt: skip
     @overload
     def all_reduce(
         self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
         policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        compression: Compression | Codec | None = None, weight: float | None = None,
         async_op: Literal[True], return_info: bool = False,
     ) -> Work[T]: ...  # fmt: skip
     def all_reduce(
         self, x: T, op: Redop = "avg", out: T | None = None, *, tag: int | None = None, timeout: float | None = None,
         policy: Policy | None = None, priority: int = 0, min_participants: int = 0,
+        compression: Compression | Codec | None = None, weight: float | None = None,
         async_op: bool = False, return_info: bool = False,
     ) -> T | tuple[T, OpInfo] | Work[T]:  # fmt: skip
         """Reduces ``x`` over all members; every member gets the same bits, in ``out``, or in ``x`` itself without one.
@@ -229,12 +234,17 @@ class Communicator:
         ``policy``: "retry", "strict", None: the communicator's.
         ``priority``: -8..7, higher goes first.
         ``min_participants``: raises TOO_FEW, inputs untouched, when fewer members would take part.
+        ``compression``: "bf16", "f16", "int8", "int4", "minmax8" or a Compression, for "sum" and "avg" of float32,
+        bfloat16 and float16: fewer bytes, rounded values, still the same bits everywhere.
+        ``weight``: of this peer in a weighted average, finite and >= 0; 0 leaves its values out. With "avg" of float32,
+        bfloat16 and float16 only, at all members or none.
 
         Returns the array that holds the result; with ``return_info`` also its OpInfo; with ``async_op`` a Work at once.
         After every error the inputs are as they were.
         """
         redop = choice(op, "op", _REDOPS)
         options = _options(tag, timeout, policy, priority, min_participants)
+        compressed, weighted = native(compression), None if weight is None else number(weight, "weight")
         if out is None or out is x:
             send = recv = buffer_of(x, "x", write=True)
         else:
@@ -242,7 +252,10 @@ class Communicator:
             check_same_layout(send, recv)
         self._sweep()
         return self._finish(
-            self._comm.all_reduce(send, recv, redop, *options), x if out is None else out, async_op, return_info
+            self._comm.all_reduce(send, recv, redop, *options, compressed, weighted),
+            x if out is None else out,
+            async_op,
+            return_info,
         )
 
     @overload
@@ -355,7 +368,7 @@ def _options(
     return (
         0 if tag is None else integer(tag, "tag", 1, 2**64 - 1),
         timeout_ms(timeout),
-        0 if policy is None else choice(policy, "policy", _POLICIES),
+        0 if policy is None else choice(policy, "policy", POLICIES),
         integer(priority, "priority", -8, 7),
         u32(min_participants, "min_participants"),
     )
@@ -428,7 +441,7 @@ def connect(
         port_range=_port_range(port_range),
         join_timeout_ms=timeout_ms(join_timeout, "join_timeout"),
         op_timeout_ms=timeout_ms(op_timeout, "op_timeout"),
-        policy=choice(policy, "policy", _POLICIES),
+        policy=choice(policy, "policy", POLICIES),
     )
     communicator = Communicator(comm)
     try:

@@ -46,6 +46,19 @@ def integer(value: SupportsIndex, what: str, low: int, high: int) -> int:
     return number
 
 
+def number(value: object, what: str) -> float:
+    """``value`` as a finite float; NumPy's numbers too."""
+    if isinstance(value, (bool, str, bytes)):
+        raise ArgumentTypeError(f"{what}: {value!r} is not a number")
+    try:
+        converted = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ArgumentTypeError(f"{what}: {value!r} is not a number") from None
+    if not math.isfinite(converted):
+        raise ArgumentValueError(f"{what}: {converted} is not finite")
+    return converted
+
+
 def u32(value: SupportsIndex, what: str) -> int:
     return integer(value, what, 0, 0xFFFFFFFF)
 

@@ -43,6 +43,12 @@ class OpInfo:
     """Payload bytes this peer received, over all attempts."""
     seconds: float
     """From the start to the end of the operation."""
+    contributors: int
+    """Weighted: participants with a weight other than 0; else all participants."""
+    total_weight: float
+    """Weighted: the sum of weights; else the number of participants."""
+    weights: tuple[float, ...]
+    """Of the participants, in rank order; 1 each when not weighted."""
 
 
 class Work(Generic[T]):
@@ -128,8 +134,7 @@ def info_of(op: _hawser.Op) -> OpInfo | None:
     row = op.info()
     if row is None:
         return None
-    view, participants, ids, attempts, sent, received, microseconds = row
-    return OpInfo(view, participants, ids, attempts, sent, received, microseconds / 1e6)
+    return OpInfo(*row[:6], row[6] / 1e6, *row[7:])
 
 
 class _Waiting:

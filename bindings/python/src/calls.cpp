@@ -1,4 +1,5 @@
-// Raising hawser.Error from a status, and the helper thread that keeps Ctrl-C working during join and leave.
+// Raising hawser.Error from a status, and the helper thread that keeps Ctrl-C working during join, leave, sync and
+// outer steps.
 
 #include "calls.hpp"
 
@@ -35,14 +36,13 @@ void raise(hawser_status_t status, const std::string& sentence) {
   throw nb::python_error();
 }
 
-Outcome call_until_signal(hawser_comm_t* comm, hawser_status_t (*function)(hawser_comm_t*, uint32_t),
-                          uint32_t timeout_ms) {
+Outcome call_until_signal(hawser_comm_t* comm, const std::function<hawser_status_t()>& function) {
   if (!on_main_thread()) {
-    return call([&] { return function(comm, timeout_ms); });
+    return call(function);
   }
   Completion completion;
   std::thread helper([&] {
-    Outcome outcome = outcome_of(function(comm, timeout_ms));
+    Outcome outcome = outcome_of(function());
     const std::lock_guard lock(completion.mutex);
     completion.outcome = std::move(outcome);
     completion.done = true;

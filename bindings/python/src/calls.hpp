@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 
@@ -95,10 +96,13 @@ class Handle {
   pid_t process_;
 };
 
-// Runs a call on `comm` that blocks until it ends by itself, and lets Ctrl-C in: on the main thread the call goes to a
-// helper thread, and a Python signal handler that raises aborts the communicator, which makes the call return.
-Outcome call_until_signal(hawser_comm_t* comm, hawser_status_t (*function)(hawser_comm_t*, uint32_t),
-                          uint32_t timeout_ms);
+// Runs a call that works with `comm` and blocks until it ends by itself, and lets Ctrl-C in: on the main thread the
+// call goes to a helper thread, and a Python signal handler that raises aborts the communicator, which makes the call
+// return.
+Outcome call_until_signal(hawser_comm_t* comm, const std::function<hawser_status_t()>& function);
+
+// The handle of a communicator of this extension, for the calls of the library that take one.
+hawser_comm_t* comm_of(nb::handle comm);
 
 // The exception of a Python signal handler, if one raised since the last look; else false.
 inline bool signal_raised() { return PyErr_CheckSignals() != 0; }

@@ -1,6 +1,6 @@
-// The extension hawser._hawser: the C API of include/hawser as three classes (Coordinator, Comm, Op), thin enough that
-// each method is one call of the library. Arguments arrive checked and in the library's units from the Python layer
-// beside it; hawser/_hawser.pyi is its interface in Python's words.
+// The extension hawser._hawser: the C API of include/hawser as classes, thin enough that each method is one call of the
+// library; here Coordinator, Comm and Op, those of training in training.cpp. Arguments arrive checked and in the
+// library's units from the Python layer beside it; hawser/_hawser.pyi is its interface in Python's words.
 //
 // Runs on whatever Python thread calls. Every call of the library is made without the GIL (calls.hpp).
 
@@ -17,6 +17,7 @@
 
 #include "buffers.hpp"
 #include "calls.hpp"
+#include "training.hpp"
 
 namespace hawser_python {
 
@@ -121,8 +122,11 @@ class Coordinator {
 // One collective in flight. Holds what it was lent, so the memory lives until the handle is released.
 class Op {
  public:
-  Op(hawser_op_t* handle, nb::object send, nb::object recv)
-      : handle_(handle, "this operation"), send_(std::move(send)), recv_(std::move(recv)) {}
+  Op(hawser_op_t* handle, nb::object send, nb::object recv, nb::object compression)
+      : handle_(handle, "this operation"),
+        send_(std::move(send)),
+        recv_(std::move(recv)),
+        compression_(std::move(compression)) {}
   Op(const Op&) = delete;
   Op& operator=(const Op&) = delete;
 
@@ -169,7 +173,8 @@ class Op {
     check(call([&] { return hawser_op_cancel(handle); }));
   }
 
-  // (view, participants, ids, attempts, bytes sent, bytes received, microseconds), or None while it runs.
+  // (view, participants, ids, attempts, bytes sent, bytes received, microseconds, contributors, total weight, weights),
+  // or None while it runs.
   nb::object info() const {
     auto* const handle = handle_.get();
     hawser_op_info_t info = HAWSER_OP_INFO_INIT;
@@ -178,7 +183,9 @@ class Op {
     }
     // The result is the same however often it is asked for, so the second call knows how many ids there are.
     std::vector<hawser_peer_id_t> ids(info.participants);
+    std::vector<double> weights(info.participants);
     info.participant_ids = ids.data();
+    info.participant_weights = weights.data();
     info.participant_capacity = info.participants;
     call([&] { return hawser_op_test(handle, &info); });
     nb::list names;
@@ -186,13 +193,15 @@ class Op {
       names.append(hex(id));
     }
     return nb::make_tuple(info.view, info.participants, nb::tuple(names), info.attempts, info.bytes_sent,
-                          info.bytes_received, info.time_us);
+                          info.bytes_received, info.time_us, info.contributors, info.total_weight,
+                          nb::tuple(nb::cast(weights)));
   }
 
  private:
   Handle<hawser_op_t> handle_;
   nb::object send_;
   nb::object recv_;
+  nb::object compression_;  // has the residual, which is lent too
 };
 
 // ------------------------------------------------------------------------------------------------------ communicator
@@ -220,11 +229,13 @@ class Comm {
   Comm& operator=(const Comm&) = delete;
   ~Comm() { destroy(); }
 
-  void join(uint32_t timeout_ms) { check(call_until_signal(handle_.get(), hawser_comm_join, timeout_ms)); }
+  [[nodiscard]] hawser_comm_t* get() const { return handle_.get(); }
 
-  void admit(uint32_t timeout_ms) { check(call_until_signal(handle_.get(), hawser_comm_admit, timeout_ms)); }
+  void join(uint32_t timeout_ms) { until_signal(hawser_comm_join, timeout_ms); }
 
-  void leave(uint32_t timeout_ms) { check(call_until_signal(handle_.get(), hawser_comm_leave, timeout_ms)); }
+  void admit(uint32_t timeout_ms) { until_signal(hawser_comm_admit, timeout_ms); }
+
+  void leave(uint32_t timeout_ms) { until_signal(hawser_comm_leave, timeout_ms); }
 
   void abort() {
     auto* const handle = handle_.get();
@@ -266,18 +277,26 @@ class Comm {
                           metrics.strands_open, metrics.ops_open);
   }
 
+  // `compression` and `weight` are None for none.
   Op* all_reduce(const nb::object& send, const nb::object& recv, uint32_t redop, uint64_t tag, uint32_t timeout_ms,
-                 uint32_t policy, int32_t priority, uint32_t min_participants) {
+                 uint32_t policy, int32_t priority, uint32_t min_participants, const nb::object& compression,
+                 const nb::object& weight) {
     const auto& from = nb::cast<const Buffer&>(send);
     const auto& to = nb::cast<const Buffer&>(recv);
-    const auto options = options_of(tag, timeout_ms, policy, priority, min_participants);
+    auto options = options_of(tag, timeout_ms, policy, priority, min_participants);
+    const auto chosen = compression_of(compression);
+    options.compression = chosen ? &*chosen : nullptr;
+    if (!weight.is_none()) {
+      options.weighted = 1;
+      options.weight = nb::cast<double>(weight);
+    }
     auto* const comm = handle_.get();
     hawser_op_t* op = nullptr;
     check(call([&] {
       return hawser_all_reduce_start(comm, from.data(), to.data(), to.count(), static_cast<hawser_dtype_t>(to.dtype()),
                                      static_cast<hawser_redop_t>(redop), &options, &op);
     }));
-    return new Op(op, send, recv);
+    return new Op(op, send, recv, compression);
   }
 
   // `send` is None where nothing is sent: it is read at the root only.
@@ -292,7 +311,7 @@ class Comm {
       return hawser_broadcast_start(comm, from, to.data(), to.count(), static_cast<hawser_dtype_t>(to.dtype()), root,
                                     &options, &op);
     }));
-    return new Op(op, send, recv);
+    return new Op(op, send, recv, nb::none());
   }
 
   Op* barrier(uint64_t tag, uint32_t timeout_ms, uint32_t policy, int32_t priority, uint32_t min_participants) {
@@ -300,10 +319,15 @@ class Comm {
     auto* const comm = handle_.get();
     hawser_op_t* op = nullptr;
     check(call([&] { return hawser_barrier_start(comm, &options, &op); }));
-    return new Op(op, nb::none(), nb::none());
+    return new Op(op, nb::none(), nb::none(), nb::none());
   }
 
  private:
+  void until_signal(hawser_status_t (*function)(hawser_comm_t*, uint32_t), uint32_t timeout_ms) {
+    auto* const comm = handle_.get();
+    check(call_until_signal(comm, [=] { return function(comm, timeout_ms); }));
+  }
+
   static hawser_comm_t* create(const nb::object& coordinators, const nb::object& name, uint32_t group,
                                uint32_t min_size, uint32_t strands, uint32_t io_threads, const nb::object& listen,
                                const nb::object& advertise, const nb::object& port_range, uint32_t join_timeout_ms,
@@ -340,6 +364,8 @@ nb::tuple statuses() {
 }
 
 }  // namespace
+
+hawser_comm_t* comm_of(nb::handle comm) { return nb::cast<Comm&>(comm).get(); }
 
 NB_MODULE(_hawser, module) {
   // A program may well end with a communicator in a global variable; the atexit handler of the package closes it.
@@ -394,11 +420,14 @@ NB_MODULE(_hawser, module) {
       .def("member", &Comm::member, nb::arg("rank"))
       .def("metrics", &Comm::metrics)
       .def("all_reduce", &Comm::all_reduce, nb::arg("send"), nb::arg("recv"), nb::arg("redop"), nb::arg("tag"),
-           nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"), nb::arg("min_participants"))
+           nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"), nb::arg("min_participants"),
+           nb::arg("compression").none(), nb::arg("weight").none())
       .def("broadcast", &Comm::broadcast, nb::arg("send").none(), nb::arg("recv"), nb::arg("root"), nb::arg("tag"),
            nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"), nb::arg("min_participants"))
       .def("barrier", &Comm::barrier, nb::arg("tag"), nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"),
            nb::arg("min_participants"));
+
+  bind_training(module);
 }
 
 }  // namespace hawser_python
