@@ -1,0 +1,2 @@
+// Place.
+#include "unit/codec/samples.hpp"
