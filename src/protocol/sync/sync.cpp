@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/assert.hpp"
+#include "base/text.hpp"
 #include "wire/archive.hpp"
 #include "wire/checksum.hpp"
 
@@ -129,7 +130,7 @@ void Sync::decide_if_all_offered(Actions& actions) {
   }
   const std::vector<Candidate> all = candidates();
   SyncVerdict verdict = local_.check_only ? decide_check(all) : decide_sync(all);
-  if (auto* refusal = std::get_if<Refusal>(&verdict)) return vote(refusal->reason, std::move(refusal->text), actions);
+  if (const auto* refusal = std::get_if<Refusal>(&verdict)) return vote(refusal->reason, refusal->text, actions);
   if (const auto* differ = std::get_if<LayoutsDiffer>(&verdict)) {
     layouts_differ_ = *differ;
     if (self_ == differ->one || self_ == differ->other) {
@@ -168,7 +169,7 @@ void Sync::compare_layouts_if_here(Actions& actions) {
     text = fmt::format("layouts of the shared state have different digests at {} and {}", one.member.who,
                        other.member.who);
   }
-  vote(FaultReason::mismatch, std::move(text), actions);
+  vote(FaultReason::mismatch, text, actions);
 }
 
 // -------------------------------------------------------------------------------------------------------- the sources
@@ -396,11 +397,11 @@ void Sync::finish(Actions& actions) {
   actions.push_back(Finished{wire::digest128(bytes, result_seed)});
 }
 
-void Sync::vote(FaultReason reason, std::string text, Actions& actions) {
+void Sync::vote(FaultReason reason, const std::string& text, Actions& actions) {
   voted_ = true;
   wanted_.clear();
   asked_.clear();
-  actions.push_back(Vote{reason, std::move(text)});
+  actions.push_back(Vote{reason, clean_text(text, wire::text_bytes_max)});
 }
 
 }  // namespace hawser::protocol

@@ -129,7 +129,7 @@ class Sync {
   void drop_source(Peer& source);
   bool vote_if_unobtainable(Actions& actions);
   void finish(Actions& actions);
-  void vote(wire::FaultReason reason, std::string text, Actions& actions);
+  void vote(wire::FaultReason reason, const std::string& text, Actions& actions);
 
   [[nodiscard]] Peer* find(PeerId id);
   [[nodiscard]] const Peer* find(PeerId id) const;
