@@ -1,5 +1,7 @@
 // The communicator's and the operations' calls of the C API: they check arguments, translate, and leave every decision
 // to the runtime.
+#include "api/comm.hpp"
+
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -21,79 +23,51 @@
 namespace hawser::api {
 namespace {
 
-constexpr std::uint32_t timeout_ms_default = 60000;
-constexpr std::uint32_t strands_default = 4;
-constexpr std::uint32_t strands_max = 64;
-constexpr std::uint32_t io_threads_max = 64;
+Status aborted() { return {Code::ABORTED, "this communicator was aborted; only hawser_comm_destroy remains"}; }
 
-// What a hawser_comm_t stands for. A session is one membership; a failed or expelled one is replaced by the next join.
-struct Comm {
-  runtime::CommOptions options;
-  std::uint32_t join_timeout_ms = timeout_ms_default;
-  std::uint32_t op_timeout_ms = timeout_ms_default;
-  bool strict = false;
-
-  std::mutex mutex;  // guards the rest
-  std::condition_variable idle;
-  std::shared_ptr<runtime::Communicator> session;
-  bool joining = false;
-  bool aborted = false;
-  std::size_t calls = 0;  // of other threads, inside
-};
-
-struct Op {
-  std::shared_ptr<runtime::Communicator> session;
-  std::shared_ptr<runtime::OpRun> run;
-};
+}  // namespace
 
 Registry<Comm, hawser_comm_t>& comms() {
   static auto* registry = new Registry<Comm, hawser_comm_t>();
   return *registry;
 }
 
+Call::Call(const hawser_comm_t* handle) : comm_(comms().find(handle)) {
+  if (!comm_) {
+    status_ = Status(Code::INVALID_HANDLE, "the communicator handle is NULL or was destroyed");
+    return;
+  }
+  const std::lock_guard hold(comm_->mutex);
+  ++comm_->calls;
+  session_ = comm_->session;
+  if (comm_->aborted) {
+    status_ = aborted();
+  } else if (!session_) {
+    status_ = Status(Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first");
+  }
+}
+
+Call::~Call() {
+  if (!comm_) return;
+  const std::lock_guard hold(comm_->mutex);
+  if (--comm_->calls == 0) comm_->idle.notify_all();
+}
+
+namespace {
+
+constexpr std::uint32_t strands_default = 4;
+constexpr std::uint32_t strands_max = 64;
+constexpr std::uint32_t io_threads_max = 64;
+
+struct Op {
+  std::shared_ptr<runtime::Communicator> session;
+  std::shared_ptr<runtime::OpRun> run;
+};
+
 Registry<Op, hawser_op_t>& ops() {
   static auto* registry = new Registry<Op, hawser_op_t>();
   return *registry;
 }
-
-Status aborted() { return {Code::ABORTED, "this communicator was aborted; only hawser_comm_destroy remains"}; }
-
-// A call inside a communicator: destroy waits for it to return.
-class Call {
- public:
-  explicit Call(const hawser_comm_t* handle) : comm_(comms().find(handle)) {
-    if (!comm_) {
-      status_ = Status(Code::INVALID_HANDLE, "the communicator handle is NULL or was destroyed");
-      return;
-    }
-    const std::lock_guard hold(comm_->mutex);
-    ++comm_->calls;
-    session_ = comm_->session;
-    if (comm_->aborted) {
-      status_ = aborted();
-    } else if (!session_) {
-      status_ = Status(Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first");
-    }
-  }
-  ~Call() {
-    if (!comm_) return;
-    const std::lock_guard hold(comm_->mutex);
-    if (--comm_->calls == 0) comm_->idle.notify_all();
-  }
-  Call(const Call&) = delete;
-  Call& operator=(const Call&) = delete;
-
-  [[nodiscard]] const Status& status() const { return status_; }  // whether there is a session
-  [[nodiscard]] bool valid() const { return comm_ != nullptr; }
-  [[nodiscard]] Comm& comm() const { return *comm_; }
-  [[nodiscard]] const std::shared_ptr<runtime::Communicator>& session() const { return session_; }
-  [[nodiscard]] runtime::Engine& engine() const { return session_->engine(); }
-
- private:
-  std::shared_ptr<Comm> comm_;
-  std::shared_ptr<runtime::Communicator> session_;
-  Status status_;
-};
 
 std::string default_name() {
   char host[256] = {};
@@ -204,6 +178,8 @@ void fill_id(PeerId id, hawser_peer_id_t& out) {
 // ------------------------------------------------------------------------------------------------------------
 // operations
 
+}  // namespace
+
 Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime::OpCall& call) {
   hawser_op_options_t options;
   if (Status status = read_sized(given, "hawser_op_options_t", options); !status.ok()) return status;
@@ -239,6 +215,8 @@ Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime:
   if (coding.format.codec != codec::Codec::none || coding.weighted) call.coding = std::move(coding);
   return {};
 }
+
+namespace {
 
 // What only makes sense together with the buffers.
 Status check_coding(runtime::OpCall& call) {

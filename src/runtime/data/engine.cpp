@@ -283,6 +283,10 @@ void Engine::announce(OpRun& op) {
       }
     }
   }
+  if (op.sync() != nullptr) {
+    begin_sync(op);
+    return take_stash(op);
+  }
   if (op.coded) {
     release(op);
   } else if (op.participants.size() == 1) {
@@ -428,6 +432,90 @@ void Engine::slice_moved(OpRun& op) {
     ++coded.window_begin;
   }
   release(op);
+}
+
+// --------------------------------------------------------------------------------------------------- shared state
+
+void Engine::begin_sync(OpRun& op) {
+  const auto& members = member_.view().members;
+  std::vector<protocol::Sync::Member> who;
+  for (const PeerId& id : op.participants) {
+    const auto member = std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == id; });
+    who.push_back({id, fmt::format("rank {} ({})", member - members.begin(),
+                                   member == members.end() ? short_name(id) : member->peer.name)});
+  }
+  protocol::Sync::Actions actions;
+  op.sync()->machine.begin(std::move(who), config_.id, actions);
+  perform_sync(op, actions);
+}
+
+void Engine::perform_sync(OpRun& op, protocol::Sync::Actions& actions) {
+  const auto keep = op.shared_from_this();
+  const std::uint64_t attempt = op.attempt.load();
+  for (protocol::Sync::Action& action : actions) {
+    if (op.attempt.load() != attempt) return;  // it has ended, or begun again, by one of them
+    Actions orders;
+    if (auto* send = std::get_if<protocol::Sync::Send>(&action)) {
+      OutFrame frame;
+      frame.header.type = wire::FrameType::note;
+      frame.header.epoch = op.epoch;
+      frame.header.key = op.key;
+      frame.small = wire::encode_sync(send->message);
+      frame.header.length = static_cast<std::uint32_t>(frame.small.size());
+      frame.header.check = op.check;
+      frame.bytes = wire::encode_header(frame.header);
+      Link& link = links_[send->to];
+      link.control.push_back(std::move(frame));
+      wake(link);
+    } else if (auto* block = std::get_if<protocol::Sync::SendBlock>(&action)) {
+      Link& link = links_[block->to];
+      const OpRun::Unit unit{static_cast<std::uint32_t>(block->block), 0};
+      ++op.queued;
+      link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, attempt},
+                        std::pair{op.shared_from_this(), unit});
+      wake(link);
+    } else if (auto* finished = std::get_if<protocol::Sync::Finished>(&action)) {
+      trace("has its result", op);
+      member_.finished(op.key, op.epoch, finished->digest, orders);
+    } else if (auto* vote = std::get_if<protocol::Sync::Vote>(&action)) {
+      member_.vote(op.key, vote->reason, vote->text, orders);
+    }
+    perform(orders);
+  }
+}
+
+bool Engine::hear(OpRun& op, PeerId from, std::span<const std::byte> note, std::string& why) {
+  const auto message = wire::decode_sync({reinterpret_cast<const std::uint8_t*>(note.data()), note.size()});
+  if (!message.ok()) {
+    why = message.status().text();
+    return false;
+  }
+  protocol::Sync::Actions actions;
+  const Status status = op.sync()->machine.heard(from, message.value(), actions);
+  if (!status.ok()) {
+    why = status.text();
+    return false;
+  }
+  perform_sync(op, actions);
+  return true;
+}
+
+bool Engine::on_whole(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload,
+                      const kernels::Digest& digest, std::string& why) {
+  const Lock lock(mutex_);
+  taken_in(strand, payload.size());
+  OpRun* const op = find(header.key);
+  if (op == nullptr || op->sync() == nullptr || op->epoch != header.epoch || op->check != header.check) return true;
+  if (header.type == wire::FrameType::note) return hear(*op, strand.peer(), payload, why);
+  if (!op->sync()->machine.block_expected(strand.peer(), header.slice, payload.size())) return true;
+  op->bytes_received += payload.size();
+  metrics_.bytes_received += payload.size();
+  protocol::Sync::Actions actions;
+  if (op->sync()->machine.block_arrived(strand.peer(), header.slice, {digest.high, digest.low}, actions)) {
+    op->sync()->staged[header.slice] = std::move(payload);
+  }
+  perform_sync(*op, actions);
+  return true;
 }
 
 void Engine::one_less(OpRun& op) {
@@ -594,7 +682,14 @@ void Engine::take_stash(OpRun& op) {
   for (const Stashed& piece : pieces) {
     if (auto link = links_.find(piece.from); link != links_.end()) link->second.stashed -= piece.payload.size();
     std::string why;
-    if (op.ended || piece.header.epoch != op.epoch || !wanted(op, piece.from, piece.header, why)) continue;
+    if (op.ended || piece.header.epoch != op.epoch) continue;
+    if (op.sync() != nullptr) {
+      if (piece.header.type == wire::FrameType::note && piece.header.check == op.check) {
+        (void)hear(op, piece.from, piece.payload, why);
+      }
+      continue;
+    }
+    if (piece.header.type != wire::FrameType::data || !wanted(op, piece.from, piece.header, why)) continue;
     if (!take_whole(op, piece.header, piece.payload)) return;
   }
 }
@@ -631,12 +726,19 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     strand.shared.parked = true;
     return Verdict::park;
   }
-  if (header.type != wire::FrameType::data) return Verdict::small;
+  if (header.type == wire::FrameType::begin || header.type == wire::FrameType::done) return Verdict::small;
   if (header.epoch < view.epoch) {
     ++metrics_.frames_stale;
     return Verdict::discard;
   }
   if (OpRun* op = find(header.key)) {
+    if (op->sync() != nullptr) {
+      const bool fits =
+          header.check == op->check && (header.type == wire::FrameType::note ||
+                                        op->sync()->machine.block_expected(strand.peer(), header.slice, header.length));
+      return fits ? Verdict::whole : Verdict::discard;
+    }
+    if (header.type != wire::FrameType::data) return Verdict::discard;
     if (!wanted(*op, strand.peer(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
     Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
     // The other end sends it again because it gave the first connection up; that one must not write any more.
@@ -718,6 +820,11 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vect
   link->second.stashed -= payload.size();
   if (op == nullptr || op->epoch != header.epoch) return true;
   // The call came while the bytes did.
+  if (op->sync() != nullptr) {
+    const bool fits = header.type == wire::FrameType::note && header.check == op->check;
+    return !fits || hear(*op, strand.peer(), payload, why);
+  }
+  if (header.type != wire::FrameType::data) return true;
   if (!wanted(*op, strand.peer(), header, why)) return why.empty();
   const auto keep = op->shared_from_this();
   Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
@@ -872,7 +979,10 @@ void Engine::forget(Strand& strand, const std::string& why) {
     if (!frame->tracked()) continue;
     if (frame->header.type == wire::FrameType::data) {
       const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
-      if (!current || frame->op->participants[frame->op->to(frame->step)] != strand.peer()) continue;
+      if (!current) continue;
+      if (frame->op->sync() == nullptr && frame->op->participants[frame->op->to(frame->step)] != strand.peer()) {
+        continue;
+      }
       OpRun& op = *frame->op;
       ++op.queued;
       link.bulk.emplace(BulkKey{-op.call.priority, op.order, frame->slice, ~frame->step, frame->attempt},

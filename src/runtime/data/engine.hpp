@@ -105,13 +105,16 @@ class Engine {
   [[nodiscard]] PeerId self() const { return config_.id; }
 
   // ------------------------------------------------------------------------------------------------------ io threads
-  enum class Verdict : std::uint8_t { small, sink, stash, discard, park, refuse };
+  enum class Verdict : std::uint8_t { small, sink, stash, whole, discard, park, refuse };
   // What to do with the frame whose header came; fills the sink, or says why it is refused.
   Verdict on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why);
   bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                 std::string& why);
   void on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
   bool on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload, std::string& why);
+  // Payloads that an operation wants in one piece: notes, and blocks of shared state with their hash.
+  bool on_whole(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload,
+                const kernels::Digest& digest, std::string& why);
   void on_discarded(Strand& strand, const wire::FrameHeader& header);
   // Puts the next frames into the strand's queue; false: there are none, the strand is idle.
   bool fill(Strand& strand);
@@ -162,6 +165,9 @@ class Engine {
   void reduce_when_ready(OpRun& op, std::uint32_t slice);
   void reduced(OpRun& op, std::uint32_t slice);
   void slice_moved(OpRun& op);
+  void begin_sync(OpRun& op);
+  void perform_sync(OpRun& op, protocol::Sync::Actions& actions);
+  bool hear(OpRun& op, PeerId from, std::span<const std::byte> note, std::string& why);
   void one_less(OpRun& op);
   void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void unit_done(OpRun& op);

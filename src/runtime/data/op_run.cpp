@@ -78,7 +78,7 @@ std::vector<std::uint32_t> OpRun::audience() const {
   for (std::uint32_t other = 0; other < size; ++other) {
     if (other == rank) continue;
     const bool neighbour = other == (rank + 1) % size || rank == (other + 1) % size;
-    if (coded || neighbour) out.push_back(other);
+    if (coded || sync() != nullptr || neighbour) out.push_back(other);
   }
   return out;
 }
@@ -147,6 +147,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
 }
 
 std::span<const std::byte> OpRun::payload(std::uint32_t slice, std::uint32_t step) const {
+  if (sync() != nullptr) return sync()->place(slice);
   if (coded) return coded->payload(slice, step);
   const plan::Segment segment = schedule.sent(slice, step);
   if (is_wide(step)) {

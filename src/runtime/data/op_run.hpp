@@ -20,6 +20,7 @@
 #include "base/status.hpp"
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
+#include "runtime/data/sync_run.hpp"
 #include "runtime/data/two_shot.hpp"
 #include "wire/messages.hpp"
 
@@ -45,7 +46,8 @@ struct OpCall {
   bool strict = false;
   std::int32_t priority = 0;
   std::uint32_t min_participants = 0;
-  std::optional<Coding> coding;  // all_reduce by direct exchange: compressed or weighted
+  std::optional<Coding> coding;   // all_reduce by direct exchange: compressed or weighted
+  std::shared_ptr<SyncRun> sync;  // sync, check
 };
 
 // Where a unit's payload goes. Used by one io thread; `take` touches the user's memory.
@@ -140,6 +142,8 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::uint64_t bytes_received = 0;
   std::int64_t ended_us = 0;
 
+  // Not a plan of units but a conversation: blocks go to whoever asks for them.
+  [[nodiscard]] SyncRun* sync() const { return call.sync.get(); }
   [[nodiscard]] bool in_place() const { return call.send == call.recv; }
   [[nodiscard]] std::size_t element() const { return dtype_size(call.dtype); }
   [[nodiscard]] std::size_t unit_index(std::uint32_t slice, std::uint32_t step) const {

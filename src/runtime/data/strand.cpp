@@ -249,7 +249,9 @@ void Strand::begin_frame() {
       break;
     }
     case Engine::Verdict::stash:
+    case Engine::Verdict::whole:
       reading_ = Reading::stash;
+      whole_ = verdict == Engine::Verdict::whole;
       stash_.resize(left_);
       break;
     case Engine::Verdict::park:
@@ -290,8 +292,15 @@ void Strand::frame_complete() {
   if (what == Reading::small) {
     if (!engine_.on_small(*this, header_, small_, why)) fail(why);
   } else if (what == Reading::stash) {
-    if (!engine_.on_stash(*this, header_, std::move(stash_), why)) fail(why);
-    stash_ = {};
+    std::vector<std::byte> payload = std::exchange(stash_, {});
+    if (!whole_) {
+      if (!engine_.on_stash(*this, header_, std::move(payload), why)) fail(why);
+      return;
+    }
+    // A block of shared state is hashed here, outside of all locks.
+    kernels::Digest hash;
+    if (header_.type == wire::FrameType::data) hash = kernels::digest(payload.data(), payload.size(), header_.slice);
+    if (!engine_.on_whole(*this, header_, std::move(payload), hash, why)) fail(why);
   } else {
     Sink sink;
     kernels::Digest digest;
