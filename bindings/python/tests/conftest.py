@@ -14,6 +14,22 @@ import pytest
 PATIENCE = 30.0
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also what takes minutes: every method of the test bed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "full: runs with --full only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out, rather than skips: what takes minutes is not missing from a default run."""
+    if not config.getoption("--full"):
+        long = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.fixture
 def coordinator() -> Iterator[hawser.Coordinator]:
     with hawser.Coordinator(heartbeat_ms=200, peer_timeout_ms=2000) as service:

@@ -6,10 +6,12 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import zlib
 from multiprocessing.connection import Connection
 
 import hawser
 import numpy as np
+import testbed
 
 
 def digest(values: np.ndarray) -> str:
@@ -50,6 +52,68 @@ def reducer(address: str, size: int, number: int, pipe: Connection, policy: str 
                 info = work.info
                 assert info is not None
                 pipe.send(("reduced", digest(x), info.participants, info.attempts))
+
+
+def trainer(address: str, size: int, number: int, pipe: Connection) -> None:
+    """Trains on the test bed as the test says: a dict of arguments for ``train_on_testbed``; ends at all else."""
+    with hawser.connect(address, min_size=size, name=f"trainer-{number}", join_timeout=60, op_timeout=60) as comm:
+        problem = testbed.Problem()
+        pipe.send(("ready", comm.rank))
+        while isinstance(order := pipe.recv(), dict):
+            pipe.send(("trained", *train_on_testbed(comm, problem, number, pipe, **order)))
+        comm.barrier()  # nobody leaves while another still trains
+
+
+def train_on_testbed(
+    comm: hawser.Communicator, problem: testbed.Problem, number: int, pipe: Connection, *, run: int, h: int, lr: float,
+    momentum: float, delayed: bool, compression: str | None = None, error_feedback: bool = False,
+    until_told: bool = False,
+) -> tuple[list[tuple[int, ...]], np.ndarray]:  # fmt: skip
+    """Checksums of parameters, anchor and momentum by round, and the parameters at the end. With ``until_told``, says
+    ("round", number) after each, and goes on until something comes through the pipe of one of the members."""
+    worker = testbed.Worker(problem, range(number, number + 1), run)
+    tensors = testbed.views(worker.parameters[0])
+    sums: list[tuple[int, ...]] = []
+
+    def look() -> None:
+        momenta = [outer.momentum_of(name) for name in tensors]
+        anchors = [outer.anchor(name) for name in tensors]
+        parts = [[tensors[name] for name in tensors], anchors, momenta]
+        sums.append((outer.round, *(zlib.crc32(b"".join(x.tobytes() for x in part)) for part in parts)))
+        if until_told:
+            pipe.send(("round", outer.round))
+
+    def last() -> bool:
+        """Of a round, the same at all members."""
+        if not until_told:
+            return worker.t == testbed.STEPS // h * h
+        return bool(comm.all_reduce(np.array([pipe.poll()], np.uint8), "max")[0])
+
+    settings = {"compression": compression, "error_feedback": error_feedback}
+    with hawser.DiLoCo(comm, tensors, lr, momentum, delayed=delayed, **settings) as outer:  # type: ignore[arg-type]
+        outer.sync()
+        worker.t = outer.round * h
+        done = False
+        while not done:
+            for _ in range(h):
+                worker.step()
+            done = last()
+            outer.step(weight=h)
+            look()
+        if delayed:
+            outer.finish()
+            look()
+    return sums, worker.parameters[0].copy()
+
+
+def gradient_averager(address: str, size: int, number: int, pipe: Connection, steps: int) -> None:
+    """Averages every gradient of the test bed: eight workers are one with eight times the batch."""
+    with hawser.connect(address, min_size=size, name=f"averager-{number}", join_timeout=60, op_timeout=60) as comm:
+        worker = testbed.Worker(testbed.Problem(), range(number, number + 1), 0, steps=steps)
+        for _ in range(steps):
+            worker.step(average=lambda gradient: comm.all_reduce(gradient, "avg"))
+        pipe.send(("trained", worker.parameters[0].copy()))
+        comm.barrier()
 
 
 def leaves_everything_open(address: str) -> None:

@@ -172,7 +172,7 @@ class Worker:
             gradient = average(gradient)
         rate = 6e-3 * (
             (self.t + 1) / 50 if self.t < 50
-            else 0.1 + 0.45 * (1 + math.cos(math.pi * (self.t - 50) / (STEPS - 50)))
+            else 0.1 + 0.45 * (1 + math.cos(math.pi * (min(self.t, STEPS) - 50) / (STEPS - 50)))
         )  # fmt: skip
         self.t += 1
         self.m += np.float32(0.1) * (gradient - self.m)
