@@ -6,7 +6,9 @@
 The first bytes of a seed steer the target and are described in its source; the rest is what the decoder reads.
 """
 
+import math
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -20,6 +22,8 @@ DICTIONARIES = {
     "fuzz_frame": [b"HWSD", b"HWSD\x01\x00", b"\xff\xff\xff\xff", b"\x00\x00\x40\x00", b"\x40\x00", b"\x00\x10"],
     "fuzz_text": [b"[::1]:", b"127.0.0.1:", b"localhost", b"0.0.0.0", b"::", b"%eth0", b":0", b":65535", b":65536",
                   b",", b" , ", b"-", b"::ffff:1.2.3.4", b"\x00"],
+    "fuzz_codec": [b"\x00\x00\x80\x7f", b"\x00\x00\x80\xff", b"\x00\x00\xc0\x7f", b"\x01\x00\x80\x7f", b"\xff\xff\x7f\x7f",
+                   b"\x01\x00\x00\x00", b"\x00\x00\x00\x80", b"\x00\x7c", b"\x80\x7f", b"\xff\xff\xff\xff", b"\x80", b"\x88"],
 }
 
 
@@ -63,6 +67,24 @@ def text_seeds(_):
             yield f"{number}-{mode}", bytes([mode]) + text.encode()
 
 
+def codec_seeds(_):
+    floats = [0.0, -0.0, 1.0, -1.5, 0.3, 1e-45, -3e-40, 65504.0, 65520.0, 3.4028234e38, -3.4028234e38, 1e30]
+    special = [math.inf, -math.inf, math.nan]
+    for codec in range(6):
+        for log2 in [0] if codec < 3 else [0, 5, 8]:
+            for rounding in range(2):
+                for mode in range(4):
+                    head = bytes([codec, log2, rounding, mode + 4 * (mode + rounding)])
+                    for count in (1, 33, 300):
+                        values = [floats[(i + count) % len(floats)] * (1 if i % 5 else -1) for i in range(count)]
+                        yield f"{codec}-{log2}-{rounding}-{mode}-{count}", head + struct.pack(f"<{count}f", *values)
+                    mixed = (floats + special) * 5
+                    yield f"{codec}-{log2}-{rounding}-{mode}-special", head + struct.pack(f"<{len(mixed)}f", *mixed)
+    yield "no-such-codec", bytes([6, 0, 0, 0, 1, 2, 3])
+    yield "no-such-block", bytes([3, 21, 0, 0, 1, 2, 3])
+    yield "no-such-rounding", bytes([3, 0, 2, 0, 1, 2, 3])
+
+
 def escaped(token):
     return '"' + "".join(f"\\x{byte:02x}" for byte in token) + '"'
 
@@ -72,7 +94,8 @@ def main(argv):
         print(__doc__, file=sys.stderr)
         return 2
     golden, out = Path(argv[1]), Path(argv[2])
-    for target, seeds in {"fuzz_control": control_seeds, "fuzz_frame": frame_seeds, "fuzz_text": text_seeds}.items():
+    for target, seeds in {"fuzz_control": control_seeds, "fuzz_frame": frame_seeds, "fuzz_text": text_seeds,
+                          "fuzz_codec": codec_seeds}.items():
         folder = out / target
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
