@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cstring>
 #include <limits>
 
@@ -11,11 +10,6 @@
 
 namespace hawser::runtime {
 namespace {
-
-std::int64_t now_us() {
-  using namespace std::chrono;
-  return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
-}
 
 Status busy() { return {Code::INVALID_ARGUMENT, "a sync of this state is under way in another thread"}; }
 

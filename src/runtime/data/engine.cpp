@@ -23,11 +23,6 @@ constexpr std::size_t fill_frames = 16;
 constexpr std::size_t light_bytes_max = 64U << 10;  // an operation up to this size rides with its control frames
 constexpr std::size_t copy_bytes = 1U << 20;        // piece of a local copy
 
-std::int64_t now_us() {
-  using namespace std::chrono;
-  return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
-}
-
 // No machine of a member asks for random numbers.
 protocol::Env env_now() { return {io::now_ms(), {}}; }
 
@@ -234,6 +229,10 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   if (armed_ms_ == 0 || op.deadline_ms < armed_ms_) task(Member::Tick{});
   begin(op);
   perform(actions);
+  if (call.fault.reason != wire::FaultReason::none) {
+    member_.vote(op.key, call.fault.reason, call.fault.text, actions);
+    perform(actions);
+  }
   return {};
 }
 

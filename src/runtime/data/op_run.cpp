@@ -2,10 +2,16 @@
 #include "runtime/data/op_run.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <new>
 
 namespace hawser::runtime {
+
+std::int64_t now_us() {
+  using namespace std::chrono;
+  return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
+}
 
 Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members, PeerId self) {
   attempt.fetch_add(1);

@@ -31,6 +31,8 @@ struct OpRun;
 
 using wire::OpKind;
 
+std::int64_t now_us();  // of the steady clock
+
 inline constexpr std::size_t unit_bytes_default = 256U << 10;  // stays in a core's cache between arriving and leaving
 
 struct OpCall {
@@ -48,6 +50,11 @@ struct OpCall {
   std::uint32_t min_participants = 0;
   std::optional<Coding> coding;   // all_reduce by direct exchange: compressed or weighted
   std::shared_ptr<SyncRun> sync;  // sync, check
+  struct Fault {
+    wire::FaultReason reason = wire::FaultReason::none;
+    std::string text;
+  };
+  Fault fault;  // this member's vote to end it for all, made with the call
 };
 
 // Where a unit's payload goes. Used by one io thread; `take` touches the user's memory.

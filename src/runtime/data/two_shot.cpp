@@ -6,11 +6,18 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "kernels/vector.hpp"
+
 namespace hawser::runtime {
 namespace {
 
 constexpr std::size_t tile = codec::block_max;       // elements on their way through f32; a whole number of any blocks
 constexpr std::size_t encode_elements = 256U << 10;  // at once, then what is ready may leave
+
+// A function of its own, because the floating-point environment around it must not be mixed with it.
+[[gnu::noinline]] void divide(float* values, std::size_t count, float divisor) {
+  for (std::size_t i = 0; i < count; ++i) values[i] = values[i] / divisor;
+}
 
 // One step of SplitMix64: seeds that are near one another give unrelated streams.
 std::uint64_t mix(std::uint64_t x) {
@@ -150,7 +157,8 @@ kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& 
                         coding_.weighted ? static_cast<float>(weights[rank]) : 1.0F, variant);
     }
     if (divides) {
-      for (std::size_t i = 0; i < n; ++i) sum[i] = sum[i] / divisor;
+      const kernels::FloatEnvironment environment;
+      divide(sum, n, divisor);
     }
     codec::encode(coding_.format, sum, n, result_.get() + offset + inside, {mix(noise_ + 1), at}, variant);
     at += n;
