@@ -161,11 +161,27 @@ class Options(unittest.TestCase):
                 self.assertEqual(result.stdout, "")
 
     def test_what_comes_later_is_named_unsupported(self):
-        for option in (["--transport", "shm"], ["--compression", "int8"]):
+        result = run("bench", "all-reduce", "--spawn", 2, "--transport", "shm")
+        self.assertEqual(result.returncode, USAGE)
+        self.assertIn("unsupported yet", result.stderr)
+
+    def test_what_cannot_be_compressed_is_named(self):
+        for option, word in (
+            (["--compression", "int9"], "int9"),
+            (["--compression", "int8", "--dtype", "f32,f64"], "f64"),
+            (["--compression", "int8", "--op", "max"], "max"),
+            (["--compression", "int8", "--block", 48], "48"),
+            (["--compression", "bf16", "--block", 64], "64"),
+            (["--compression", "bf16", "--rounding", "down"], "down"),
+        ):
             with self.subTest(option=option):
                 result = run("bench", "all-reduce", "--spawn", 2, *option)
                 self.assertEqual(result.returncode, USAGE)
-                self.assertIn("unsupported yet", result.stderr)
+                self.assertIn(word, result.stderr)
+                self.assertEqual(result.stdout, "")
+        result = run("bench", "broadcast", "--spawn", 2, "--compression", "int8")
+        self.assertEqual(result.returncode, USAGE)
+        self.assertIn("all-reduce", result.stderr)
 
 
 class Coordinator(unittest.TestCase):
@@ -274,6 +290,22 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(rows), 60)
         self.assertEqual({row["in_flight"] for row in rows}, {3})
 
+    def test_compressed(self):
+        for codec, rounding, bytes_of_10007 in (("int8", "nearest", 10007 + 4 * 40), ("int4", "stochastic", 5004 + 4 * 157),
+                                                ("minmax8", "stochastic", 10007 + 8 * 40), ("bf16", "nearest", 20014),
+                                                ("f16", "stochastic", 20014)):  # fmt: skip
+            with self.subTest(codec=codec):
+                rows = self.rows("all-reduce", "--spawn", 3, "--dtype", "f32,bf16,f16", "--op", "sum,avg", "--min-bytes", 40028,
+                                 "--max-bytes", 40028, "--iters", 2, "--warmup", 1, "--compression", codec, "--rounding",
+                                 rounding)  # fmt: skip
+                self.assertEqual([(row["compression"], row["rounding"]) for row in rows], 6 * [(codec, rounding)])
+                self.assertEqual(next(row for row in rows if row["dtype"] == "f32")["encoded_bytes"], bytes_of_10007)
+
+    def test_compressed_in_place_and_in_flight(self):
+        rows = self.rows("all-reduce", "--spawn", 2, "--min-bytes", 4, "--max-bytes", "1M", "--factor", 64, "--iters", 2, "--in-place",
+                         "--in-flight", 3, "--compression", "int8", "--block", 32)  # fmt: skip
+        self.assertEqual([(row["count"], row["block"]) for row in rows], [(1, 32), (64, 32), (4096, 32), (262144, 32)])
+
     def test_sizes_below_an_element(self):
         rows = self.rows("all-reduce", "--spawn", 2, "--dtype", "f64", "--min-bytes", 1, "--max-bytes", 16, "--factor", 2, "--iters", 2)
         self.assertEqual([row["count"] for row in rows], [0, 0, 0, 1, 2])
@@ -335,6 +367,12 @@ class BenchFailure(unittest.TestCase):
         self.assertEqual(json.loads(result.stdout)["wrong"], 3)
         self.assertIn("3 wrong", result.stderr)
         self.assertEqual(run(*arguments, "--in-place", "--in-flight", 2).returncode, FAILED)
+
+    def test_compressed_results_that_differ_are_counted(self):
+        arguments = ["bench", "all-reduce", "--spawn", 2, "--min-bytes", "4K", "--max-bytes", "4K", "--iters", 2, "--corrupt", 3]
+        result = run(*arguments, "--compression", "int8", "--json")
+        # Within the bound of the codec's error, but not what the other rank has.
+        self.assertEqual((result.returncode, json.loads(result.stdout)["wrong"]), (FAILED, 3))
 
     def test_nothing_answers(self):
         with silent_port() as address:

@@ -4,23 +4,47 @@
 #include <fmt/format.h>
 
 #include <cstdlib>
+#include <iterator>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "child.hpp"
 #include "command.hpp"
+#include "compressed.hpp"
 #include "options.hpp"
 #include "text.hpp"
 
 namespace tool {
 namespace {
 
+void check_compression(const BenchOptions& options) {
+  hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+  compression.codec = *parse_codec(options.compression);
+  compression.block = options.block;
+  if (hawser_compressed_bytes(&compression, 1) == 0) {
+    throw Failure(exit_usage,
+                  fmt::format("--block {}: --compression {} has no such block", options.block, options.compression));
+  }
+  if (compression.codec == HAWSER_CODEC_NONE) return;
+  if (options.op != "all-reduce") throw Failure(exit_usage, "--compression is for all-reduce");
+  const auto redops = *parse_redops(options.redops);
+  for (const hawser_redop_t redop : redops) {
+    if (redop == HAWSER_SUM || redop == HAWSER_AVG) continue;
+    throw Failure(exit_usage, fmt::format("--op {} cannot be compressed: sum and avg can", redop_name(redop)));
+  }
+  const auto dtypes = *parse_dtypes(options.dtypes);
+  for (const hawser_dtype_t dtype : dtypes) {
+    if (dtype == HAWSER_F32 || dtype == HAWSER_F16 || dtype == HAWSER_BF16) continue;
+    throw Failure(exit_usage, fmt::format("--dtype {} cannot be compressed: f32, f16 and bf16 can", dtype_name(dtype)));
+  }
+}
+
 void check_options(const BenchOptions& options) {
   if (options.transport == "shm") {
     throw Failure(exit_usage, "--transport shm: unsupported yet; use auto or tcp");
   }
-  if (options.compression != "none") {
-    throw Failure(exit_usage, fmt::format("--compression {}: unsupported yet; use none", options.compression));
-  }
+  check_compression(options);
   if (options.min_bytes > options.max_bytes) throw Failure(exit_usage, "--min-bytes is more than --max-bytes");
   if (options.spawn > 0 && !options.coordinator.empty()) {
     throw Failure(exit_usage, "--spawn starts its own coordinator: leave out --coordinator");
@@ -101,8 +125,15 @@ void add_bench_command(CLI::App& app, Action& action) {
   command->add_option("--transport", options.transport, "auto or tcp (shm: unsupported yet)")
       ->check(CLI::IsMember({"auto", "tcp", "shm"}))
       ->capture_default_str();
-  command->add_option("--compression", options.compression, "none (others: unsupported yet)")
+  command->add_option("--compression", options.compression, "none, bf16, f16, int8, int4 or minmax8")
       ->type_name("NAME")
+      ->check(CLI::IsMember(std::vector<std::string>(std::begin(codec_names), std::end(codec_names))))
+      ->capture_default_str();
+  command->add_option("--block", options.block, "Of the compression: elements that share a scale; 0: the codec's own")
+      ->type_name("N")
+      ->capture_default_str();
+  command->add_option("--rounding", options.rounding, "Of the compression: nearest or stochastic")
+      ->check(CLI::IsMember({"nearest", "stochastic"}))
       ->capture_default_str();
   command->add_flag("--in-place", options.in_place, "Send and receive in the same buffer");
   command->add_flag("--check,!--no-check", options.check, "Compare every element of every rank's results [on]");
@@ -115,9 +146,12 @@ void add_bench_command(CLI::App& app, Action& action) {
       "p99 are\n"
       "over repetitions; bandwidths are from p50. busbw is algbw x 2(n-1)/n for all-reduce, as in nccl-tests. cpu ns/B "
       "is\n"
-      "the processor time of all ranks during the timed part, per rank and byte of buffer.\n" +
+      "the processor time of all ranks during the timed part, per rank and byte of buffer. With --compression, bytes\n"
+      "and bandwidths are those of the buffer, not of the codes; wrong are elements beyond the bound of the codec's\n"
+      "error, and elements that differ from rank 0's.\n" +
       footer("  hawser bench all-reduce --spawn 4\n"
              "  hawser bench all-reduce --spawn 2 --dtype all --op all --max-bytes 1M --iters 5\n"
+             "  hawser bench all-reduce --spawn 4 --compression int8\n"
              "  hawser bench broadcast --spawn 4 --in-flight 8 --json\n"
              "  hawser bench all-reduce --coordinator 10.0.0.1:4900 --min-size 2     on each of two machines"));
   command->callback([owned, &action] {

@@ -32,6 +32,8 @@ struct BenchOptions {
   std::uint32_t join_timeout_ms = 0;
   std::string transport = "auto";
   std::string compression = "none";
+  std::uint32_t block = 0;
+  std::string rounding = "nearest";
   bool in_place = false;
   bool check = true;
   bool json = false;

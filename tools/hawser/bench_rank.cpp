@@ -4,7 +4,7 @@
 // A row: warm-up, one barrier, `iters` timed repetitions, then the check. In place, a repetition reduces what the one
 // before left, so the timed part runs on elements that the reduction leaves alone, and stays comparable. The check
 // compares the results of the last timed repetition, then those of one more on buffers filled afresh. Values are
-// compared bit by bit.
+// compared bit by bit; of a compressed all-reduce by the bound of its error, and bit by bit with rank 0's.
 #include <fmt/format.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +24,7 @@
 #include "bench.hpp"
 #include "child.hpp"
 #include "command.hpp"
+#include "compressed.hpp"
 #include "reference.hpp"
 #include "text.hpp"
 
@@ -70,7 +71,12 @@ Memory allocate(std::size_t bytes) {
 
 class Rank {
  public:
-  explicit Rank(const BenchOptions& options) : options_(options), op_(bench_op_of(options)) {}
+  explicit Rank(const BenchOptions& options) : options_(options), op_(bench_op_of(options)) {
+    compression_.codec = *parse_codec(options.compression);
+    compression_.block = options.block;
+    compression_.rounding = *parse_rounding(options.rounding);
+    if (compression_.codec != HAWSER_CODEC_NONE) reduce_options_.compression = &compression_;
+  }
 
   int run() {
     join();
@@ -119,10 +125,10 @@ class Rank {
 
   // Ranks that were started with different options would not issue the same operations.
   void agree_on_options() {
-    const std::string text =
-        fmt::format("{} {} {} {} {} {} {} {} {} {} {}", options_.op, options_.min_bytes, options_.max_bytes,
-                    options_.factor, options_.dtypes, options_.redops, options_.in_flight, options_.iters,
-                    options_.warmup, options_.in_place, options_.check);
+    const std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", options_.op, options_.min_bytes,
+                                         options_.max_bytes, options_.factor, options_.dtypes, options_.redops,
+                                         options_.in_flight, options_.iters, options_.warmup, options_.in_place,
+                                         options_.check, options_.compression, options_.block, options_.rounding);
     std::uint64_t digest = 0;
     for (const char letter : text) digest = mix(digest, static_cast<unsigned char>(letter));
     std::array<std::uint64_t, 2> range = {digest, ~digest};
@@ -171,7 +177,7 @@ class Rank {
   hawser_status_t call(const Row& row, std::size_t slot) {
     switch (op_) {
       case BenchOp::all_reduce:
-        return hawser_all_reduce(comm_.get(), send(slot), recv(slot), row.count, row.dtype, row.redop, &call_options_,
+        return hawser_all_reduce(comm_.get(), send(slot), recv(slot), row.count, row.dtype, row.redop, &reduce_options_,
                                  nullptr);
       case BenchOp::broadcast:
         return hawser_broadcast(comm_.get(), send(slot), recv(slot), row.count, row.dtype, 0, &call_options_, nullptr);
@@ -185,7 +191,7 @@ class Rank {
     switch (op_) {
       case BenchOp::all_reduce:
         return hawser_all_reduce_start(comm_.get(), send(slot), recv(slot), row.count, row.dtype, row.redop,
-                                       &call_options_, op_out);
+                                       &reduce_options_, op_out);
       case BenchOp::broadcast:
         return hawser_broadcast_start(comm_.get(), send(slot), recv(slot), row.count, row.dtype, 0, &call_options_,
                                       op_out);
@@ -232,6 +238,26 @@ class Rank {
     return wrong;
   }
 
+  // The same of a compressed all-reduce; and where another rank has other bits than rank 0.
+  std::uint64_t compressed_mismatches(const Row& row, const Pattern& expected) {
+    const double bound = compressed_error_bound(compression_, row.dtype, row.redop, keys_, row.count);
+    if (!scratch_.bytes) scratch_ = allocate(options_.max_bytes);
+    std::uint64_t wrong = 0;
+    for (std::size_t slot = 0; slot < options_.in_flight; ++slot) {
+      wrong += mismatches_beyond(bound, expected, row.dtype, recv(slot), row.count);
+      auto* const theirs = static_cast<std::byte*>(scratch_.bytes.get());
+      const auto* const mine = static_cast<const std::byte*>(recv(slot));
+      require(hawser_broadcast(comm_.get(), view_.rank == 0 ? mine : nullptr, theirs, bytes_, HAWSER_U8, 0,
+                               &call_options_, nullptr),
+              "broadcast of rank 0's result");
+      const std::size_t size = hawser_dtype_size(row.dtype);
+      for (std::size_t i = 0; i < row.count; ++i) {
+        if (std::memcmp(mine + i * size, theirs + i * size, size) != 0) ++wrong;
+      }
+    }
+    return wrong;
+  }
+
   [[nodiscard]] Pattern own_input(const Row& row) const {
     return input_pattern(row.dtype, row.redop, keys_[view_.rank], row.count);
   }
@@ -268,7 +294,9 @@ class Rank {
   std::uint64_t check(const Row& row, const Pattern& timed_input) {
     const Pattern expected = expected_result(row);
     // avg of zeros, sum of zeros, product of ones, and a broadcast zero: the neutral elements came through unchanged.
-    std::uint64_t wrong = mismatches(row, options_.in_place ? timed_input : expected);
+    const bool compressed = reduce_options_.compression != nullptr;
+    const auto compare = [&] { return compressed ? compressed_mismatches(row, expected) : mismatches(row, expected); };
+    const std::uint64_t wrong = options_.in_place ? mismatches(row, timed_input) : compare();
     fill(row, own_input(row));
     repeat_once(row);
     if (view_.rank == 0) {
@@ -276,7 +304,7 @@ class Rank {
       for (std::size_t i = 0; i < options_.corrupt && i < row.count; ++i)
         bytes[i * hawser_dtype_size(row.dtype)] ^= std::byte{1};
     }
-    return wrong + mismatches(row, expected);
+    return wrong + compare();
   }
 
   // ------------------------------------------------------------ output
@@ -312,10 +340,16 @@ class Rank {
   [[nodiscard]] std::uint64_t shown_bytes() const { return op_ == BenchOp::barrier ? 0 : bytes_; }
 
   void print_header() const {
-    fmt::print("# hawser {} bench {}, ranks {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}\n",
-               HAWSER_VERSION_STRING, options_.op, view_.world_size, options_.strands,
-               options_.io_threads == 0 ? "auto" : fmt::to_string(options_.io_threads), options_.in_flight,
-               options_.iters, options_.warmup, options_.in_place ? "in place" : "out of place");
+    const std::string compression =
+        reduce_options_.compression == nullptr
+            ? ""
+            : fmt::format(", {}, block {}, {}", options_.compression,
+                          options_.block == 0 ? "default" : fmt::to_string(options_.block), options_.rounding);
+    fmt::print(
+        "# hawser {} bench {}, ranks {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}{}\n",
+        HAWSER_VERSION_STRING, options_.op, view_.world_size, options_.strands,
+        options_.io_threads == 0 ? "auto" : fmt::to_string(options_.io_threads), options_.in_flight, options_.iters,
+        options_.warmup, options_.in_place ? "in place" : "out of place", compression);
     for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) {
       hawser_member_t member = HAWSER_MEMBER_INIT;
       if (hawser_comm_member(comm_.get(), rank, &member) != HAWSER_OK) continue;
@@ -357,6 +391,11 @@ class Rank {
     object["wrong"] = options_.check ? nlohmann::ordered_json(measured.wrong) : nlohmann::ordered_json();
     object["cpu_ns_per_byte"] =
         shown.cpu_ns_per_byte ? nlohmann::ordered_json(*shown.cpu_ns_per_byte) : nlohmann::ordered_json();
+    if (reduce_options_.compression != nullptr) {
+      object["block"] = options_.block;
+      object["rounding"] = options_.rounding;
+      object["encoded_bytes"] = hawser_compressed_bytes(&compression_, row.count);
+    }
     object["in_place"] = options_.in_place;
     object["iters"] = options_.iters;
     fmt::print("{}\n", object.dump());
@@ -368,9 +407,12 @@ class Rank {
   Comm comm_;
   hawser_view_t view_ = HAWSER_VIEW_INIT;
   const hawser_op_options_t call_options_ = HAWSER_OP_OPTIONS_INIT;
-  std::vector<std::uint64_t> keys_;  // of the ranks' inputs
-  std::vector<Memory> send_;         // empty when in place
+  hawser_compression_t compression_ = HAWSER_COMPRESSION_INIT;
+  hawser_op_options_t reduce_options_ = HAWSER_OP_OPTIONS_INIT;  // of what is measured
+  std::vector<std::uint64_t> keys_;                              // of the ranks' inputs
+  std::vector<Memory> send_;                                     // empty when in place
   std::vector<Memory> recv_;
+  Memory scratch_;         // rank 0's compressed result
   std::size_t bytes_ = 0;  // of the row
 };
 

@@ -45,6 +45,8 @@ std::vector<std::string> rank_arguments(const BenchOptions& options, const std::
   add("--join-timeout-ms", options.join_timeout_ms);
   add("--transport", options.transport);
   add("--compression", options.compression);
+  add("--block", options.block);
+  add("--rounding", options.rounding);
   add("--corrupt", options.corrupt);
   add("--child", index);
   add("--parent", getpid());
