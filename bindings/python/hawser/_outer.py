@@ -110,6 +110,8 @@ class DiLoCo:
                 raise ArgumentTypeError(f"params: the name {name!r} is not a string")
             text(name, "params")
             self._tensors[name], self._buffers[name] = tensor, _param_buffer(tensor, name)
+        if not self._tensors:
+            raise ArgumentValueError("params: there are none to train")
         self._index = {name: index for index, name in enumerate(self._tensors)}
         self._outer = _hawser.Outer(
             comm=comm._comm,

@@ -388,4 +388,5 @@ def ddp_hook(
         finisher.submit(work, ended, outcome)
         return averaged
 
+    hook.__annotations__.clear()  # DistributedDataParallel refuses annotations that are strings
     return hook

@@ -29,7 +29,14 @@ class Residual {
   Residual& operator=(const Residual&) = delete;
   ~Residual() { destroy(); }
 
-  [[nodiscard]] hawser_residual_t* get() const { return handle_.get(); }
+  // For an operation, which would take NULL for "no residual".
+  [[nodiscard]] hawser_residual_t* for_operation() const {
+    auto* const handle = handle_.get();
+    if (handle == nullptr) {
+      raise(HAWSER_INVALID_HANDLE, "compression: its residual was closed");
+    }
+    return handle;
+  }
   [[nodiscard]] size_t count() const { return count_; }
 
   void read(const Buffer& values) const {
@@ -74,7 +81,7 @@ class Compression {
 
   [[nodiscard]] hawser_compression_t settings() const {
     hawser_compression_t settings = settings_;
-    settings.residual = residual_.is_none() ? nullptr : nb::cast<const Residual&>(residual_).get();
+    settings.residual = residual_.is_none() ? nullptr : nb::cast<const Residual&>(residual_).for_operation();
     return settings;
   }
 
