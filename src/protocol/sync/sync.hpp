@@ -73,7 +73,8 @@ class Sync {
   // The operation begins, or begins again after a lost peer, among these members, in rank order, `self` one of them.
   // Blocks that were verified before and are still wanted are not fetched again.
   void begin(std::vector<Member> members, PeerId self, Actions& actions);
-  // Not OK: the peer says what does not follow from the protocol; nothing was made of it.
+  // Not OK: the peer says what does not follow from the protocol; nothing was made of it. (Hashes that are asked for
+  // and wrong are not of that kind: another source is asked.)
   Status heard(PeerId from, const wire::SyncMessage& message, Actions& actions);
   // Before memory is taken for a block: has it been asked for, from that peer, and are these its bytes?
   [[nodiscard]] bool block_expected(PeerId from, std::uint64_t block, std::uint64_t bytes) const;

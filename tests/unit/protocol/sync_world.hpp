@@ -152,7 +152,7 @@ class World {
     Sync::Actions actions;
     if (const auto* message = std::get_if<wire::SyncMessage>(&packet.what)) {
       const Status status = node.machine->heard(peer(packet.from), *message, actions);
-      require(status.ok() || nodes[packet.from].setup.wrong_shape, "refused: " + status.text());
+      require(status.ok(), "refused: " + status.text());
     } else {
       const Carried block = std::get<Carried>(packet.what);
       const std::uint64_t bytes = node.setup.layout->block(block.block).bytes;
