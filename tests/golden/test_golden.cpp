@@ -1,8 +1,8 @@
-// Compares the wire format with the files in vN/, one folder a version: control/ and data/ hold a frame each that must
-// be made and taken exactly so; invalid/ holds bytes with the error they must lead to. To write the folder of the
-// current version anew, run this program with HAWSER_GOLDEN_REGENERATE=1 in its environment and review the difference:
-// bytes of a released version never change, so a difference there asks for a new version
-// (docs/protocol.md#versions-and-strangers).
+// Compares the wire format with the files in vN/, one folder a version: control/ and data/ hold a frame each, sync/ a
+// payload of a note frame, that must be made and taken exactly so; invalid/ holds bytes with the error they must lead
+// to. To write the folder of the current version anew, run this program with HAWSER_GOLDEN_REGENERATE=1 in its
+// environment and review the difference: bytes of a released version never change, so a difference there asks for a new
+// version (docs/protocol.md#versions-and-strangers).
 //
 // The tables of docs/protocol.md are held against the code here too.
 //
@@ -20,11 +20,14 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/sync_samples.hpp"
 #include "support/wire_samples.hpp"
 #include "wire/archive.hpp"
 #include "wire/checksum.hpp"
 #include "wire/control.hpp"
 #include "wire/frame.hpp"
+#include "wire/sync.hpp"
+#include "wire/sync_fields.hpp"
 
 using namespace hawser;
 using wire::FrameType;
@@ -275,6 +278,29 @@ Files invalid_files() {
          return bytes;
        }()},
   };
+  const auto word = [](std::string_view name, std::size_t at, std::uint8_t value) {
+    for (const auto& one : sync_test::samples()) {
+      if (one.name != name) continue;
+      Bytes bytes = wire::encode_sync(one.message);
+      bytes.at(at) = value;
+      return bytes;
+    }
+    throw std::runtime_error("no sample " + std::string(name));
+  };
+  const std::vector<Case> sync = {
+      {"sync-empty", "A sync message of no bytes", {}},
+      {"sync-type-0", "Type 0", word("SyncOffer", 0, 0)},
+      {"sync-type-unknown", "A type after the last", word("SyncOffer", 0, std::variant_size_v<wire::SyncMessage> + 1)},
+      {"sync-enum", "SyncOffer with a strategy after the last", word("SyncOffer", 41, wire::sync_strategy_count)},
+      {"sync-flag", "SyncOffer with newcomer = 2", word("SyncOffer", 42, 2)},
+      {"sync-string", "SyncLayout with a line feed in a name", word("SyncLayout", 7, '\n')},
+      {"sync-dtype", "SyncLayout with a dtype after the last", word("SyncLayout", 16, dtype_count)},
+      {"sync-list-cut-off", "SyncLayout with a list longer than the message", word("SyncLayout", 1, 200)},
+      {"sync-list-too-long", "SyncHashes that announces 4 billion hashes", word("SyncHashes", 12, 0xff)},
+      {"sync-ranges-too-many", "SyncBlockRequest with one range more than it may have",
+       word("SyncBlockRequest", 1, wire::sync_request_blocks_max + 1)},
+      {"sync-trailing", "SyncBlockRequest with fewer ranges than bytes", word("SyncBlockRequest", 1, 2)},
+  };
   Files files;
   const auto add = [&](const Case& one, const Status& status) {
     files["invalid/" + one.name + ".hex"] = {one.about + "\n" + code_name(status.code()) + ": " + status.text(),
@@ -282,6 +308,7 @@ Files invalid_files() {
   };
   for (const Case& one : control) add(one, control_status(one.bytes));
   for (const Case& one : frame) add(one, data_status(one.bytes));
+  for (const Case& one : sync) add(one, wire::decode_sync(one.bytes).status());
   return files;
 }
 
@@ -330,6 +357,24 @@ TEST_CASE("data frames are the golden ones", "[golden]") {
   }
 }
 
+TEST_CASE("sync messages are the golden ones", "[golden]") {
+  Files expected;
+  std::map<std::string, wire::SyncMessage> messages;
+  for (const auto& sample : sync_test::samples()) {
+    const std::string name = "sync/" + sample.name + ".hex";
+    expected[name] = {sample.name, wire::encode_sync(sample.message)};
+    messages.emplace(name, sample.message);
+  }
+  const Files files = stored("sync", expected);
+  compare(files, expected);
+  for (const auto& [name, file] : files) {
+    INFO(name);
+    const auto decoded = wire::decode_sync(file.bytes);
+    REQUIRE(decoded.ok());
+    CHECK(decoded.value() == messages.at(name));
+  }
+}
+
 TEST_CASE("invalid frames lead to the golden errors", "[golden]") {
   const Files expected = invalid_files();
   for (const auto& [name, file] : expected) {
@@ -357,10 +402,12 @@ std::string with_commas(std::size_t value) {
 }
 
 // The last cell of a row of sizes.
+// With so many bytes in front, and never over a limit of the whole.
 template <typename T>
-std::string size_cell() {
+std::string size_cell(std::size_t before = 0, std::size_t bytes_max = ~std::size_t{0}) {
   const wire::Extent extent = wire::extent_of<T>();
-  const std::string least = with_commas(extent.least()), most = with_commas(extent.most());
+  const std::string least = with_commas(before + extent.least());
+  const std::string most = with_commas(std::min(before + extent.most(), bytes_max));
   return "| " + (least == most ? least : least + " to " + most) + " |";
 }
 
@@ -395,6 +442,21 @@ TEST_CASE("the protocol page lists every message with its id and size", "[golden
   CHECK(rows(lines, "| Done | ", size_cell<wire::Done>()) == 1);
 }
 
+TEST_CASE("the protocol page lists every sync message with its size", "[golden][docs]") {
+  const auto lines = protocol_lines();
+  for (const auto& sample : sync_test::samples()) {
+    const std::string row =
+        "| " + std::to_string(sample.message.index() + 1) + " | " + wire::sync_message_name(sample.message) + " | ";
+    INFO(row);
+    CHECK(rows(lines, row, "") == 1);
+    CHECK(rows(lines, row,
+               std::visit([](const auto& m) { return size_cell<std::decay_t<decltype(m)>>(1, wire::sync_bytes_max); },
+                          sample.message)) == 1);
+  }
+  CHECK(rows(lines, "| TensorInfo | ", size_cell<wire::TensorInfo>()) == 1);
+  CHECK(rows(lines, "| BlockRange | ", size_cell<wire::BlockRange>()) == 1);
+}
+
 TEST_CASE("the protocol page gives the limits of the code", "[golden][docs]") {
   const auto lines = protocol_lines();
   const auto limit = [&](const std::string& what, const std::string& value) {
@@ -414,4 +476,8 @@ TEST_CASE("the protocol page gives the limits of the code", "[golden][docs]") {
   limit("open operations of a member", with_commas(wire::ops_open_max));
   limit("operations in a SealReply, outcomes in an Install", with_commas(wire::seal_ops_max));
   limit("keys in a Done", with_commas(wire::done_committed_max));
+  limit("name of a tensor", with_commas(wire::tensor_name_bytes_max) + " bytes");
+  limit("tensors of a shared state", with_commas(wire::tensors_max));
+  limit("hashes in a SyncHashes", with_commas(wire::sync_hashes_max));
+  limit("blocks in a SyncBlockRequest, and under way from one source", with_commas(wire::sync_request_blocks_max));
 }
