@@ -24,6 +24,8 @@ DICTIONARIES = {
                   b",", b" , ", b"-", b"::ffff:1.2.3.4", b"\x00"],
     "fuzz_codec": [b"\x00\x00\x80\x7f", b"\x00\x00\x80\xff", b"\x00\x00\xc0\x7f", b"\x01\x00\x80\x7f", b"\xff\xff\x7f\x7f",
                    b"\x01\x00\x00\x00", b"\x00\x00\x00\x80", b"\x00\x7c", b"\x80\x7f", b"\xff\xff\xff\xff", b"\x80", b"\x88"],
+    "fuzz_sync": [b"\x01\x00", b"\x02\x02\x00\x00\x00", b"\x05\x01\x00", b"\xff\xff\xff\xff", b"\x00\x80\x00\x00",
+                  b"\x40\x00"],
 }
 
 
@@ -85,6 +87,26 @@ def codec_seeds(_):
     yield "no-such-rounding", bytes([3, 0, 2, 0, 1, 2, 3])
 
 
+def sync_seeds(golden):
+    for folder in ("sync", "invalid"):
+        for name, message in frames(golden, folder).items():
+            if folder == "sync" or name.startswith("sync-"):
+                yield name, bytes([0]) + message
+                yield name + "-heard", bytes([1, 0, 0, 0, 15, 0, 1, len(message)]) + message
+    # A member with content 0 among three with content 1, as rank 0: offers, hashes, blocks, and a beginning anew.
+    for content in (1, 2, 3):
+        offers = b"".join(bytes([1, rank, 0, content, 1, 0, 0]) for rank in (1, 2, 3))
+        hashes = b"".join(bytes([2, rank, content, 0]) for rank in (1, 2, 3))
+        arrivals = b"".join(bytes([6, rank, block, content]) for block in range(20) for rank in (1, 2, 3))
+        start = bytes([1, 0, 6, 0, 15])
+        yield f"play-{content}", start + offers + hashes + arrivals
+        yield f"play-{content}-again", start + offers + hashes + arrivals[:60] + bytes([5, 0, 0, 7]) + offers + arrivals
+        wrong = b"".join(bytes([6, 1, block, 0]) for block in range(20))
+        yield f"play-{content}-wrong", start + offers + bytes([2, 1, 0, 0]) + hashes + wrong + arrivals
+    requests = bytes([3, 1, 0, 20, 4, 2, 2, 0, 10, 15, 5])
+    yield "play-serve", bytes([1, 0, 0, 0, 15]) + requests + offers + requests
+
+
 def escaped(token):
     return '"' + "".join(f"\\x{byte:02x}" for byte in token) + '"'
 
@@ -95,7 +117,7 @@ def main(argv):
         return 2
     golden, out = Path(argv[1]), Path(argv[2])
     for target, seeds in {"fuzz_control": control_seeds, "fuzz_frame": frame_seeds, "fuzz_text": text_seeds,
-                          "fuzz_codec": codec_seeds}.items():
+                          "fuzz_codec": codec_seeds, "fuzz_sync": sync_seeds}.items():
         folder = out / target
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
