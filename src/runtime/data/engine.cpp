@@ -499,13 +499,13 @@ bool Engine::hear(OpRun& op, PeerId from, std::span<const std::byte> note, std::
   return true;
 }
 
-bool Engine::on_whole(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload,
+bool Engine::on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload,
                       const kernels::Digest& digest, std::string& why) {
   const Lock lock(mutex_);
   taken_in(strand, payload.size());
   OpRun* const op = find(header.key);
   if (op == nullptr || op->sync() == nullptr || op->epoch != header.epoch || op->check != header.check) return true;
-  if (header.type == wire::FrameType::note) return hear(*op, strand.peer(), payload, why);
+  if (header.type == wire::FrameType::note) return hear(*op, strand.peer(), payload.bytes(), why);
   if (!op->sync()->machine.block_expected(strand.peer(), header.slice, payload.size())) return true;
   op->bytes_received += payload.size();
   metrics_.bytes_received += payload.size();
@@ -658,6 +658,20 @@ bool Engine::make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink) {
   }
 }
 
+// Memory for a payload that the conversation of an operation wants whole.
+bool Engine::make_whole(OpRun& op, const wire::FrameHeader& header, Sink& sink) {
+  try {
+    sink.whole =
+        header.type == wire::FrameType::data ? op.sync()->pool->take(header.length) : ByteBuffer(header.length);
+    return true;
+  } catch (const std::bad_alloc&) {
+    Actions actions;
+    member_.vote(op.key, wire::FaultReason::resource, "no memory for blocks of the shared state", actions);
+    perform(actions);
+    return false;
+  }
+}
+
 // A unit whose bytes are all here. False: there was no memory for it.
 bool Engine::take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload) {
   Sink sink;
@@ -684,12 +698,12 @@ void Engine::take_stash(OpRun& op) {
     if (op.ended || piece.header.epoch != op.epoch) continue;
     if (op.sync() != nullptr) {
       if (piece.header.type == wire::FrameType::note && piece.header.check == op.check) {
-        (void)hear(op, piece.from, piece.payload, why);
+        (void)hear(op, piece.from, piece.payload.bytes(), why);
       }
       continue;
     }
     if (piece.header.type != wire::FrameType::data || !wanted(op, piece.from, piece.header, why)) continue;
-    if (!take_whole(op, piece.header, piece.payload)) return;
+    if (!take_whole(op, piece.header, piece.payload.bytes())) return;
   }
 }
 
@@ -735,7 +749,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
       const bool fits =
           header.check == op->check && (header.type == wire::FrameType::note ||
                                         op->sync()->machine.block_expected(strand.peer(), header.slice, header.length));
-      return fits ? Verdict::whole : Verdict::discard;
+      return fits && make_whole(*op, header, sink) ? Verdict::whole : Verdict::discard;
     }
     if (header.type != wire::FrameType::data) return Verdict::discard;
     if (!wanted(*op, strand.peer(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
@@ -753,6 +767,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     return Verdict::refuse;
   }
   link.stashed += header.length;
+  sink.whole = ByteBuffer(header.length);
   return Verdict::stash;
 }
 
@@ -805,8 +820,7 @@ void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& di
   complete_unit(op, sink.slice, sink.step);
 }
 
-bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload,
-                      std::string& why) {
+bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why) {
   const Lock lock(mutex_);
   taken_in(strand, payload.size());
   auto link = links_.find(strand.peer());
@@ -821,14 +835,14 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, std::vect
   // The call came while the bytes did.
   if (op->sync() != nullptr) {
     const bool fits = header.type == wire::FrameType::note && header.check == op->check;
-    return !fits || hear(*op, strand.peer(), payload, why);
+    return !fits || hear(*op, strand.peer(), payload.bytes(), why);
   }
   if (header.type != wire::FrameType::data) return true;
   if (!wanted(*op, strand.peer(), header, why)) return why.empty();
   const auto keep = op->shared_from_this();
   Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
   if (receiving != nullptr) receiving->drop_sink(*op);
-  (void)take_whole(*op, header, payload);
+  (void)take_whole(*op, header, payload.bytes());
   return true;
 }
 

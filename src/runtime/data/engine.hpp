@@ -111,10 +111,10 @@ class Engine {
   bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                 std::string& why);
   void on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
-  bool on_stash(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload, std::string& why);
+  bool on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why);
   // Payloads that an operation wants in one piece: notes, and blocks of shared state with their hash.
-  bool on_whole(Strand& strand, const wire::FrameHeader& header, std::vector<std::byte> payload,
-                const kernels::Digest& digest, std::string& why);
+  bool on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, const kernels::Digest& digest,
+                std::string& why);
   void on_discarded(Strand& strand, const wire::FrameHeader& header);
   // Puts the next frames into the strand's queue; false: there are none, the strand is idle.
   bool fill(Strand& strand);
@@ -128,7 +128,7 @@ class Engine {
   struct Stashed {  // data for an operation that has not been called here yet
     PeerId from;
     wire::FrameHeader header;
-    std::vector<std::byte> payload;
+    ByteBuffer payload;
   };
   // Units in the order in which they are sent: priority, then age of the operation, then slice; later steps first.
   struct BulkKey {
@@ -175,6 +175,7 @@ class Engine {
   void detach(OpRun& op);
   void take_stash(OpRun& op);
   bool make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink);
+  bool make_whole(OpRun& op, const wire::FrameHeader& header, Sink& sink);
   bool take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload);
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
   bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;

@@ -20,6 +20,7 @@
 #include "base/status.hpp"
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
+#include "runtime/data/byte_buffer.hpp"
 #include "runtime/data/sync_run.hpp"
 #include "runtime/data/two_shot.hpp"
 #include "wire/messages.hpp"
@@ -86,6 +87,7 @@ struct Sink {
   bool digests = false;  // what is in dst afterwards is final
   std::uint64_t piece = 0;
   std::size_t taken = 0;  // elements
+  ByteBuffer whole;       // no sink at all: the payload is wanted in one piece
 
   // Consumes whole elements from bytes that are aligned to them; gives the number of bytes used.
   std::size_t take(std::span<const std::byte> bytes);

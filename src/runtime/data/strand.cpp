@@ -252,7 +252,7 @@ void Strand::begin_frame() {
     case Engine::Verdict::whole:
       reading_ = Reading::stash;
       whole_ = verdict == Engine::Verdict::whole;
-      stash_.resize(left_);
+      stash_ = std::move(sink.whole);
       break;
     case Engine::Verdict::park:
       reading_ = Reading::parked;
@@ -292,7 +292,7 @@ void Strand::frame_complete() {
   if (what == Reading::small) {
     if (!engine_.on_small(*this, header_, small_, why)) fail(why);
   } else if (what == Reading::stash) {
-    std::vector<std::byte> payload = std::exchange(stash_, {});
+    ByteBuffer payload = std::exchange(stash_, {});
     if (!whole_) {
       if (!engine_.on_stash(*this, header_, std::move(payload), why)) fail(why);
       return;

@@ -124,7 +124,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   wire::FrameHeader header_;
   std::size_t left_ = 0;  // payload bytes of the frame still to come
   std::vector<std::uint8_t> small_;
-  std::vector<std::byte> stash_;
+  ByteBuffer stash_;
   bool whole_ = false;                   // stash_ is for an operation that is here, not for one that may come
   Sink sink_;                            // guarded by `guard`
   std::array<std::byte, 8> carry_ = {};  // bytes of an element that is not whole yet

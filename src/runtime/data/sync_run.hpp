@@ -6,11 +6,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "protocol/sync/sync.hpp"
+#include "runtime/data/byte_buffer.hpp"
 
 namespace hawser::runtime {
 
@@ -21,7 +23,8 @@ struct SyncRun {
   const protocol::Layout& layout;
   const std::vector<std::byte*> tensors;  // the user's memory, read while the operation is open
   protocol::Sync machine;
-  std::map<std::uint64_t, std::vector<std::byte>> staged;  // verified blocks, by number
+  const std::shared_ptr<BlockPool> pool = BlockPool::create(protocol::sync_block_bytes);
+  std::map<std::uint64_t, ByteBuffer> staged;  // verified blocks, by number
 
   [[nodiscard]] std::span<std::byte> place(std::uint64_t block) const {
     const protocol::Block where = layout.block(block);

@@ -1,0 +1,51 @@
+// Memory for a payload that is wanted in one piece: bytes that nobody has set yet. From the heap, or from a pool of
+// equal pieces for blocks of shared state, of which thousands are held at once: large areas cost one page fault in
+// place of hundreds. Copies share the memory. Any thread.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+namespace hawser::runtime {
+
+class ByteBuffer {
+ public:
+  ByteBuffer() = default;
+  // Throws std::bad_alloc.
+  explicit ByteBuffer(std::size_t size) : memory_(new std::byte[size]), size_(size) {}
+  ByteBuffer(std::shared_ptr<std::byte[]> memory, std::size_t size) : memory_(std::move(memory)), size_(size) {}
+
+  [[nodiscard]] std::byte* data() const { return memory_.get(); }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {data(), size_}; }
+
+ private:
+  std::shared_ptr<std::byte[]> memory_;
+  std::size_t size_ = 0;
+};
+
+class BlockPool : public std::enable_shared_from_this<BlockPool> {
+ public:
+  static std::shared_ptr<BlockPool> create(std::size_t block_bytes) {
+    return std::shared_ptr<BlockPool>(new BlockPool(block_bytes));
+  }
+  ~BlockPool();
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+
+  // size <= block_bytes. Throws std::bad_alloc. The memory goes back to the pool with the last copy.
+  ByteBuffer take(std::size_t size);
+
+ private:
+  explicit BlockPool(std::size_t block_bytes) : block_bytes_(block_bytes) {}
+
+  const std::size_t block_bytes_;
+  std::mutex mutex_;
+  std::vector<std::byte*> areas_;
+  std::vector<std::byte*> free_;
+};
+
+}  // namespace hawser::runtime
