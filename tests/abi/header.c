@@ -15,11 +15,18 @@ int main(void) {
   hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
   hawser_op_info_t info = HAWSER_OP_INFO_INIT;
   hawser_metrics_t metrics = HAWSER_METRICS_INIT;
+  hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+  hawser_sync_info_t sync = HAWSER_SYNC_INFO_INIT;
+  hawser_outer_param_t param = HAWSER_OUTER_PARAM_INIT;
+  hawser_outer_config_t outer = HAWSER_OUTER_CONFIG_INIT;
+  hawser_outer_info_t round = HAWSER_OUTER_INFO_INIT;
   hawser_status_t (*all_reduce)(hawser_comm_t*, const void*, void*, size_t, hawser_dtype_t, hawser_redop_t,
                                 const hawser_op_options_t*, hawser_op_info_t*) = hawser_all_reduce;
   int wrong = 0;
   wrong += coordinator.size != sizeof coordinator || comm.size != sizeof comm || view.size != sizeof view;
   wrong += member.size != sizeof member || options.size != sizeof options || info.size != sizeof info;
+  wrong += compression.size != sizeof compression || sync.size != sizeof sync || param.size != sizeof param;
+  wrong += outer.size != sizeof outer || round.size != sizeof round || outer.nesterov != 1;
   wrong += metrics.size != sizeof metrics || HAWSER_OK != 0 || all_reduce == NULL;
   return wrong;
 }

@@ -429,11 +429,17 @@ class Peer {
     return sync_members_.empty() ? 0 : slot.plan.root_draw % static_cast<std::uint32_t>(sync_members_.size());
   }
 
-  [[nodiscard]] hawser_op_options_t op_options(const Slot& slot) const {
+  [[nodiscard]] hawser_op_options_t op_options(const Slot& slot, hawser_compression_t& compression) const {
     hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
     options.tag = slot.plan.tag;
     options.policy = slot.plan.strict ? HAWSER_POLICY_STRICT : HAWSER_POLICY_RETRY;
     options.priority = slot.plan.priority;
+    if (slot.plan.codec != HAWSER_CODEC_NONE) {
+      compression.codec = slot.plan.codec;
+      options.compression = &compression;
+    }
+    options.weighted = slot.plan.weighted ? 1 : 0;
+    options.weight = slot.plan.weighted ? 1.0 : 0.0;
     return options;
   }
 
@@ -450,7 +456,8 @@ class Peer {
   }
 
   Next call(Slot& slot) {
-    const hawser_op_options_t options = op_options(slot);
+    hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+    const hawser_op_options_t options = op_options(slot, compression);
     const PlannedOp& plan = slot.plan;
     Info info;
     hawser_status_t status = HAWSER_OK;
@@ -476,7 +483,8 @@ class Peer {
   void start_all(std::span<Slot* const> slots) {
     begin(ReportCall::start, 0);
     for (Slot* slot : slots) {
-      const hawser_op_options_t options = op_options(*slot);
+      hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+      const hawser_op_options_t options = op_options(*slot, compression);
       const PlannedOp& plan = slot->plan;
       hawser_op_t* raw = nullptr;
       switch (plan.op) {

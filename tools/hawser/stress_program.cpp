@@ -78,6 +78,13 @@ std::vector<PlannedOp> plan_round(std::uint64_t seed, std::uint64_t round, std::
     op.offset = static_cast<std::uint32_t>(draws.below(8));
     op.root_draw = static_cast<std::uint32_t>(draws.below(1U << 20));
     op.cancel = draws.percent(cancel_percent);
+    // The inputs of a 16-bit type and their sums are exact in that type, so that sums which travel as such can be
+    // compared like all others.
+    const bool is_float = op.dtype == HAWSER_F16 || op.dtype == HAWSER_BF16 || op.dtype == HAWSER_F32;
+    const bool coded = draws.percent(50) && op.op == StressOp::all_reduce && is_float;
+    if (coded && op.redop == HAWSER_SUM && op.dtype == HAWSER_BF16) op.codec = HAWSER_CODEC_BF16;
+    if (coded && op.redop == HAWSER_SUM && op.dtype == HAWSER_F16) op.codec = HAWSER_CODEC_F16;
+    op.weighted = coded && op.redop == HAWSER_AVG;
   }
   return planned;
 }

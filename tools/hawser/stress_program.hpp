@@ -25,6 +25,8 @@ struct PlannedOp {
   std::int32_t priority = 0;    // -8..7
   std::uint32_t offset = 0;     // elements between a page and the start of the buffers: 0..7
   std::uint32_t root_draw = 0;  // the root of a broadcast is this modulo the number of members
+  bool weighted = false;        // avg by direct exchange, with weight 1 at all: the same result
+  std::uint32_t codec = 0;      // a codec in which the inputs and their sum are exact
   bool cancel = false;          // one member cancels it right after its start
 };
 
