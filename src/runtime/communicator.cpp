@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "base/log.hpp"
-#include "codec/codec.hpp"
 #include "io/random.hpp"
 #include "io/uv/tcp.hpp"
 #include "io/uv/timer.hpp"
@@ -154,7 +153,7 @@ Status Communicator::Control::start() {
   config.group = options_.group;
   config.min_size = options_.min_size;
   config.name = options_.name;
-  config.codecs = codec::supported_codecs();
+  config.codecs = options_.codecs;
   engine_ = std::make_unique<Engine>(std::move(config),
                                      [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); });
   return engine_->start_threads(options_.io_threads);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/status.hpp"
+#include "codec/codec.hpp"
 #include "io/address.hpp"
 #include "runtime/data/engine.hpp"
 
@@ -35,6 +36,7 @@ struct CommOptions {
   bool listen_set = false;
   io::Endpoint advertise;  // host empty: as the coordinator sees this peer
   io::PortRange ports;
+  std::uint64_t codecs = codec::supported_codecs();  // that others are told of
 };
 
 class Communicator {
