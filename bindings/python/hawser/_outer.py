@@ -202,7 +202,7 @@ class DiLoCo:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes over what ``state_dict`` gave; every member must load the same. The parameters stay as they are."""
+        """Takes over what ``state_dict`` gave, and sets the parameters to the anchor. Every member must load the same."""
         try:
             kinds = {_ANCHOR: state["anchor"], _MOMENTUM: state["momentum"], _PENDING: state["pending"]}
             round_made = integer(state["round"], "round", 0, 2**64 - 1)
@@ -230,6 +230,7 @@ class DiLoCo:
         for kind, index, buffer in copies:  # all or none: everything was looked at before
             self._outer.write(kind, index, buffer)
         self._outer.set_round(round_made, kinds[_PENDING] is not None)
+        written(list(self._tensors.values()))
 
     def close(self) -> None:
         """Cancels what is in flight and lets go of the parameters, which stay as they are. May be called again."""

@@ -156,16 +156,11 @@ class DiLoCo(torch.optim.Optimizer):
         """Within the block the parameters are the anchor, what all members hold; afterwards they are again what this
         peer has trained them to. For evaluation and checkpoints between rounds.
         """
-        with torch.no_grad():
-            kept = {name: parameter.clone() for name, parameter in self._parameters.items()}
-            for name, parameter in self._parameters.items():
-                parameter.copy_(torch.from_numpy(self._outer.anchor(name)))
-        try:
-            yield
-        finally:
+        with self._parameters_kept():
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
-                    parameter.copy_(kept[name])
+                    parameter.copy_(self.anchor(name))
+            yield
 
     @property
     def round(self) -> int:
@@ -240,7 +235,7 @@ class DiLoCo(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes over what ``state_dict`` gave: outer state equal at all members, the inner one each member's own. The
-        parameters themselves are the model's: load them too.
+        parameters are the model's and stay as they are: load them too, before or after.
         """
         inner = dict(state_dict)
         outer = inner.pop(_OUTER_KEY, None)
@@ -248,7 +243,9 @@ class DiLoCo(torch.optim.Optimizer):
             raise ArgumentValueError(
                 "state_dict: without an outer state, so of a plain optimizer; load it into the inner optimizer instead"
             )
-        self._outer.load_state_dict(outer)
+        self._rebind()
+        with self._parameters_kept():
+            self._outer.load_state_dict(outer)
         self.inner.load_state_dict(inner)
         self._steps, self._samples = int(outer.get("steps", 0)), float(outer.get("samples", 0.0))
 
@@ -259,6 +256,17 @@ class DiLoCo(torch.optim.Optimizer):
         raise ArgumentTypeError("a hawser.torch.DiLoCo cannot be copied or pickled; save its state_dict()")
 
     # --------------------------------------------------------------------------------------------------- internals
+
+    @contextmanager
+    def _parameters_kept(self) -> Iterator[None]:
+        """Puts back at the end what the parameters are now."""
+        kept = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self._parameters.items():
+                    parameter.copy_(kept[name])
 
     def _rebind(self) -> None:
         """Finds parameters whose memory moved, as by ``model.share_memory()`` or ``parameter.data = ...``."""
