@@ -1,6 +1,7 @@
-// Memory for a payload that is wanted in one piece: bytes that nobody has set yet. From the heap, or from a pool of
-// equal pieces for blocks of shared state, of which thousands are held at once: large areas cost one page fault in
-// place of hundreds. Copies share the memory. Any thread.
+// Memory for what is held for a while: payloads that are wanted in one piece, codes, copies of inputs. Large ones come
+// straight from the system with the wish for huge pages, because one page fault then takes the place of hundreds; that
+// is what most of the time of a fresh buffer goes into. A pool gives equal pieces of such areas, for blocks of shared
+// state and contributions, of which many are held at once. Copies share the memory. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +15,13 @@ namespace hawser::runtime {
 class ByteBuffer {
  public:
   ByteBuffer() = default;
-  // Throws std::bad_alloc.
+  // Bytes that nobody has set yet. Throws std::bad_alloc.
   explicit ByteBuffer(std::size_t size) : memory_(new std::byte[size]), size_(size) {}
+  // Zeros. Throws std::bad_alloc.
+  static ByteBuffer zeroed(std::size_t size);
   ByteBuffer(std::shared_ptr<std::byte[]> memory, std::size_t size) : memory_(std::move(memory)), size_(size) {}
 
+  explicit operator bool() const { return memory_ != nullptr; }
   [[nodiscard]] std::byte* data() const { return memory_.get(); }
   [[nodiscard]] std::size_t size() const { return size_; }
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data(), size_}; }
@@ -32,7 +36,7 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
   static std::shared_ptr<BlockPool> create(std::size_t block_bytes) {
     return std::shared_ptr<BlockPool>(new BlockPool(block_bytes));
   }
-  ~BlockPool();
+  ~BlockPool() = default;
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
 
@@ -44,7 +48,7 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
 
   const std::size_t block_bytes_;
   std::mutex mutex_;
-  std::vector<std::byte*> areas_;
+  std::vector<ByteBuffer> areas_;
   std::vector<std::byte*> free_;
 };
 

@@ -412,7 +412,7 @@ void Engine::reduce_when_ready(OpRun& op, std::uint32_t slice) {
 
 void Engine::reduced(OpRun& op, std::uint32_t slice) {
   TwoShot::Slice& state = op.coded->slices[slice];
-  state.contributions.reset();
+  state.contributions = {};
   state.reduced = true;
   for (std::uint32_t step = 0; step < op.schedule.steps(); ++step) {
     if (!op.schedule.scatters(step)) unit_ready(op, slice, step);
@@ -627,7 +627,7 @@ void Engine::finish(OpRun& op, const Status& status) {
   const auto keep = op.shared_from_this();
   detach(op);
   if (!status.ok()) op.restore();
-  op.snapshot.reset();
+  op.snapshot = {};
   op.wide.clear();
   return_credit(op);
   if (op.coded) {

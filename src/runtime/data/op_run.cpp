@@ -64,8 +64,9 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
   }
   if (schedule.shape() == plan::Shape::ring && in_place()) {
     saved.assign(static_cast<std::size_t>(schedule.slices()) * size, 0);
-    if (!snapshot) snapshot.reset(new (std::nothrow) std::byte[call.count * element()]);
-    if (!snapshot) {
+    try {
+      if (!snapshot) snapshot = ByteBuffer::zeroed(call.count * element());
+    } catch (const std::bad_alloc&) {
       return {Code::RESOURCE, "no memory for the copy that keeps an in-place input; reduce out of place instead"};
     }
   }
@@ -97,7 +98,7 @@ void OpRun::restore() {
       const std::uint64_t piece = schedule.piece(slice, step, false);
       if (piece >= static_cast<std::uint64_t>(schedule.slices()) * parts || saved[piece] == 0) continue;
       const plan::Segment segment = schedule.received(slice, step);
-      std::memcpy(call.recv + segment.offset * element(), snapshot.get() + segment.offset * element(),
+      std::memcpy(call.recv + segment.offset * element(), snapshot.data() + segment.offset * element(),
                   segment.count * element());
       saved[piece] = 0;
     }
@@ -127,7 +128,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
   sink.mode = Sink::Mode::copy;
   sink.digests = !schedule.reduces(step) || schedule.completes(step);
   if (schedule.shape() == plan::Shape::ring && in_place() && saved[sink.piece] == 0) {
-    sink.save_to = snapshot.get() + segment.offset * element();
+    sink.save_to = snapshot.data() + segment.offset * element();
     sink.saved = &saved[sink.piece];
   }
   if (!schedule.reduces(step)) {  // bytes, whatever they mean
@@ -135,7 +136,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
     sink.in_size = sink.out_size = 1;
     return sink;
   }
-  sink.own = (in_place() ? snapshot.get() : call.send) + segment.offset * element();
+  sink.own = (in_place() ? snapshot.data() : call.send) + segment.offset * element();
   sink.divide = schedule.completes(step) && call.redop == Redop::avg;
   sink.divisor = sink.divide ? static_cast<std::uint32_t>(participants.size()) : 1;
   if (!is_half(call.dtype)) {

@@ -133,7 +133,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::unique_ptr<TwoShot> coded;  // of an operation with coding
   std::size_t queued = 0;          // frames and units in queues of links and strands
   std::map<std::uint64_t, std::unique_ptr<float[]>> wide;  // partial sums to be sent, by unit
-  std::unique_ptr<std::byte[]> snapshot;                   // in place: what was overwritten
+  ByteBuffer snapshot;                                     // in place: what was overwritten
   std::vector<std::uint8_t> saved;                         // per piece, written under the strand's mutex
 
   // Work of io threads on these buffers that no strand carries (the copy in a world of one, reductions of coded

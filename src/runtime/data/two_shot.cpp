@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 #include "kernels/vector.hpp"
@@ -29,8 +28,6 @@ std::uint64_t mix(std::uint64_t x) {
 
 }  // namespace
 
-void TwoShot::Free::operator()(std::byte* memory) const { std::free(memory); }
-
 TwoShot::TwoShot(Coding coding, const Buffers& buffers) : coding_(std::move(coding)), buffers_(buffers) {
   const std::size_t block = coding_.format.block;
   blocks_ = (buffers_.count + block - 1) / block;
@@ -54,21 +51,16 @@ std::size_t TwoShot::bytes_of(const plan::Segment& blocks) const {
 }
 
 Status TwoShot::allocate() {
-  // Zeros are the codes of zeros in every format, so a contribution of weight 0 needs no encoding; untouched pages of
-  // calloc cost nothing.
+  // Zeros are the codes of zeros in every format, so a contribution of weight 0 needs no encoding; pages that nobody
+  // writes cost nothing.
   const std::size_t bytes = wire_bytes();
-  const auto take = [&](auto& memory) {
-    if (!memory && bytes != 0) memory.reset(static_cast<std::byte*>(std::calloc(bytes, 1)));
-    return memory || bytes == 0;
-  };
   const bool needs_codes = !plain() || !(coding_.weight > 0) || coding_.residual;
-  if ((needs_codes && !take(codes_)) || !take(result_)) {
-    return {Code::RESOURCE, "no memory for the encoded contribution and result"};
-  }
   try {
+    if (needs_codes && !codes_) codes_ = ByteBuffer::zeroed(bytes);
+    if (!result_) result_ = ByteBuffer::zeroed(bytes);
     if (coding_.residual) residual_next_.resize(buffers_.count);
   } catch (const std::bad_alloc&) {
-    return {Code::RESOURCE, "no memory for the next residual"};
+    return {Code::RESOURCE, "no memory for the encoded contribution and result, or for the next residual"};
   }
   return {};
 }
@@ -93,7 +85,7 @@ std::size_t TwoShot::encode_from(std::size_t block) {
     } else {
       kernels::widen(buffers_.dtype, wide, buffers_.send + at * dtype_size(buffers_.dtype), n, variant);
     }
-    std::byte* const out = codes_.get() + codec::encoded_bytes(coding_.format, at);
+    std::byte* const out = codes_.data() + codec::encoded_bytes(coding_.format, at);
     const codec::Noise noise{mix(noise_), at};
     if (coding_.residual) {
       codec::encode_fed_back(coding_.format, in, coding_.residual->values() + at, coding_.decay, n, out,
@@ -113,23 +105,31 @@ void TwoShot::begin(const plan::Schedule& schedule, std::uint32_t rank, std::uin
   slices.clear();
   slices.resize(schedule.slices());
   window_begin = next_release = 0;
+  pool_.reset();
+  if (schedule.slices() < 2 || size < 2) return;
+  // Segments differ by one block at most.
+  pool_bytes_ = (size - 1) * bytes_of({0, schedule.own(0).count + 1});
+  pool_ = BlockPool::create(pool_bytes_);
 }
 
 std::span<const std::byte> TwoShot::payload(std::uint32_t slice, std::uint32_t step) const {
   const plan::Segment segment = schedule_.sent(slice, step);
-  const std::byte* base = schedule_.scatters(step) ? codes() : result_.get();
+  const std::byte* base = schedule_.scatters(step) ? codes() : result_.data();
   return {base + codec::encoded_bytes(coding_.format, first_element(segment.offset)), bytes_of(segment)};
 }
 
 std::byte* TwoShot::place(std::uint32_t slice, std::uint32_t step) {
   const plan::Segment segment = schedule_.received(slice, step);
   if (!schedule_.scatters(step)) {
-    return result_.get() + codec::encoded_bytes(coding_.format, first_element(segment.offset));
+    return result_.data() + codec::encoded_bytes(coding_.format, first_element(segment.offset));
   }
   const std::size_t bytes = bytes_of(segment);
-  auto& memory = slices[slice].contributions;
-  if (!memory) memory.reset(new std::byte[std::max<std::size_t>(1, bytes * (size_ - 1))]);
-  return memory.get() + bytes * (schedule_.distance(step) - 1);
+  ByteBuffer& memory = slices[slice].contributions;
+  if (!memory) {
+    const std::size_t needed = bytes * (size_ - 1);
+    memory = pool_ && needed <= pool_bytes_ ? pool_->take(needed) : ByteBuffer(needed);
+  }
+  return memory.data() + bytes * (schedule_.distance(step) - 1);
 }
 
 kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& weights) {
@@ -152,7 +152,7 @@ kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& 
       if (!(weights[rank] > 0)) continue;
       const std::byte* in = rank == rank_
                                 ? codes() + offset
-                                : slices[slice].contributions.get() + bytes * ((rank_ + size_ - rank) % size_ - 1);
+                                : slices[slice].contributions.data() + bytes * ((rank_ + size_ - rank) % size_ - 1);
       codec::decode_add(coding_.format, in + inside, n, sum,
                         coding_.weighted ? static_cast<float>(weights[rank]) : 1.0F, variant);
     }
@@ -160,11 +160,11 @@ kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& 
       const kernels::FloatEnvironment environment;
       divide(sum, n, divisor);
     }
-    codec::encode(coding_.format, sum, n, result_.get() + offset + inside, {mix(noise_ + 1), at}, variant);
+    codec::encode(coding_.format, sum, n, result_.data() + offset + inside, {mix(noise_ + 1), at}, variant);
     at += n;
   }
   const std::uint64_t piece = static_cast<std::uint64_t>(slice) * size_ + rank_;
-  return kernels::digest(result_.get() + offset, bytes, piece);
+  return kernels::digest(result_.data() + offset, bytes, piece);
 }
 
 void TwoShot::commit() {
@@ -182,13 +182,13 @@ void TwoShot::close() {
 void TwoShot::decode() const {
   const kernels::Variant variant = kernels::active_variant();
   if (buffers_.dtype == Dtype::f32) {
-    codec::decode(coding_.format, result_.get(), buffers_.count, reinterpret_cast<float*>(buffers_.recv), variant);
+    codec::decode(coding_.format, result_.data(), buffers_.count, reinterpret_cast<float*>(buffers_.recv), variant);
     return;
   }
   float wide[tile];
   for (std::size_t at = 0; at < buffers_.count;) {
     const std::size_t n = std::min(tile, buffers_.count - at);
-    codec::decode(coding_.format, result_.get() + codec::encoded_bytes(coding_.format, at), n, wide, variant);
+    codec::decode(coding_.format, result_.data() + codec::encoded_bytes(coding_.format, at), n, wide, variant);
     kernels::narrow(buffers_.dtype, buffers_.recv + at * dtype_size(buffers_.dtype), wide, n, 1, variant);
     at += n;
   }

@@ -23,6 +23,7 @@
 #include "codec/codec.hpp"
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
+#include "runtime/data/byte_buffer.hpp"
 #include "runtime/residual.hpp"
 
 namespace hawser::runtime {
@@ -70,10 +71,10 @@ class TwoShot {
 
   // ------------------------------------------------------------------------------------------------------ attempts
   struct Slice {
-    std::unique_ptr<std::byte[]> contributions;  // to the own segment, by distance of the sender
-    std::uint32_t arrived = 0;                   // of them
-    std::uint32_t gathered = 0;                  // segments of the result that are here
-    bool released = false;                       // own contributions are on their way
+    ByteBuffer contributions;    // to the own segment, by distance of the sender
+    std::uint32_t arrived = 0;   // of them
+    std::uint32_t gathered = 0;  // segments of the result that are here
+    bool released = false;       // own contributions are on their way
     bool reducing = false;
     bool reduced = false;
   };
@@ -99,7 +100,7 @@ class TwoShot {
   [[nodiscard]] bool plain() const {
     return coding_.format.codec == codec::Codec::none && buffers_.dtype == Dtype::f32;
   }
-  [[nodiscard]] const std::byte* codes() const { return codes_ ? codes_.get() : buffers_.send; }
+  [[nodiscard]] const std::byte* codes() const { return codes_ ? codes_.data() : buffers_.send; }
   [[nodiscard]] std::size_t first_element(std::size_t block) const;
 
   Coding coding_;
@@ -107,11 +108,10 @@ class TwoShot {
   std::size_t blocks_ = 0;
   std::size_t block_bytes_ = 0;
   std::uint64_t noise_ = 0;
-  struct Free {
-    void operator()(std::byte* memory) const;
-  };
-  std::unique_ptr<std::byte[], Free> codes_;  // null: plain f32, sent from the user's buffer
-  std::unique_ptr<std::byte[], Free> result_;
+  ByteBuffer codes_;  // null: plain f32, sent from the user's buffer
+  ByteBuffer result_;
+  std::shared_ptr<BlockPool> pool_;  // of contributions, for vectors of several slices
+  std::size_t pool_bytes_ = 0;
   std::vector<float> residual_next_;
   bool closed_ = false;
 
