@@ -247,7 +247,7 @@ class Demo:
         for peer in finishers:
             assert peer.done is not None
             print(f"{peer.name}  sha256 of the weights  {peer.done['digest']}")
-        if len({peer.done["digest"] for peer in finishers if peer.done}) != 1:
+        if len({(peer.done["digest"], peer.done["root"]) for peer in finishers if peer.done}) != 1:
             raise Failure("the weights differ")
         if min(accuracies) < ACCURACY_MIN:
             raise Failure("the accuracy is too low")
@@ -277,7 +277,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="hawser-digits-") as folder, hawser.Coordinator() as coordinator:
         print(write_data(Path(folder) / "digits.npz"))
         print(f"coordinator at {coordinator.address}, {PEERS} peers as processes of their own")
-        print("MB/s: what all peers sent, over the whole round with its local steps\n", flush=True)
+        print("DiLoCo with rounds in 8 bits a parameter; MB/s: what all peers sent, over the whole round\n", flush=True)
         table = Table(terminal, terminal and "NO_COLOR" not in os.environ)
         demo = Demo(Path(folder), coordinator.address, table, f"peer-{arguments.victim}")
         try:

@@ -73,7 +73,7 @@ class DiLoCo:
     C-contiguous and writable, in CPU memory. The same names, shapes and types on all members. Lent until ``close``.
     ``lr``, ``momentum``, ``nesterov``: of the outer step; without ``nesterov``, ``anchor -= lr * v``.
     ``delayed``: the average of a round is applied at the end of the next, so that it travels while training goes on;
-    use a small momentum then.
+    use a small momentum then, and call ``finish`` at the end of training, before ``close``.
     ``compression``: a name or a Compression without residual; ``error_feedback``: keeps what it leaves out for the next
     round. ``on_non_finite``: what a NaN or infinity in a member's parameters does: "leave_out" gives that member weight
     0 in this round, "fail" raises UsageError NOT_FINITE at all members, nothing changed.
