@@ -290,6 +290,12 @@ class Bench(unittest.TestCase):
         self.assertEqual(len(rows), 60)
         self.assertEqual({row["in_flight"] for row in rows}, {3})
 
+    def test_shared_state(self):
+        for op in ("state-check", "state-sync"):
+            with self.subTest(op=op):
+                rows = self.rows(op, "--spawn", 3, "--min-bytes", "100K", "--max-bytes", "1600K", "--factor", 16, "--iters", 3)
+                self.assertEqual([(row["op"], row["bytes"]) for row in rows], [(op, 102400), (op, 1638400)])
+
     def test_compressed(self):
         for codec, rounding, bytes_of_10007 in (("int8", "nearest", 10007 + 4 * 40), ("int4", "stochastic", 5004 + 4 * 157),
                                                 ("minmax8", "stochastic", 10007 + 8 * 40), ("bf16", "nearest", 20014),
@@ -367,6 +373,11 @@ class BenchFailure(unittest.TestCase):
         self.assertEqual(json.loads(result.stdout)["wrong"], 3)
         self.assertIn("3 wrong", result.stderr)
         self.assertEqual(run(*arguments, "--in-place", "--in-flight", 2).returncode, FAILED)
+
+    def test_shared_state_that_differs_is_counted(self):
+        result = run("bench", "state-check", "--spawn", 2, "--min-bytes", "4K", "--max-bytes", "4K", "--iters", 2, "--corrupt", 3,
+                     "--json")  # fmt: skip
+        self.assertEqual((result.returncode, json.loads(result.stdout)["wrong"]), (FAILED, 3))
 
     def test_compressed_results_that_differ_are_counted(self):
         arguments = ["bench", "all-reduce", "--spawn", 2, "--min-bytes", "4K", "--max-bytes", "4K", "--iters", 2, "--corrupt", 3]

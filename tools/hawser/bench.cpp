@@ -45,6 +45,9 @@ void check_options(const BenchOptions& options) {
     throw Failure(exit_usage, "--transport shm: unsupported yet; use auto or tcp");
   }
   check_compression(options);
+  if (is_state(bench_op_of(options)) && (options.in_flight != 1 || options.in_place)) {
+    throw Failure(exit_usage, "--in-flight and --in-place are not for shared state");
+  }
   if (options.min_bytes > options.max_bytes) throw Failure(exit_usage, "--min-bytes is more than --max-bytes");
   if (options.spawn > 0 && !options.coordinator.empty()) {
     throw Failure(exit_usage, "--spawn starts its own coordinator: leave out --coordinator");
@@ -61,18 +64,23 @@ void check_options(const BenchOptions& options) {
 BenchOp bench_op_of(const BenchOptions& options) {
   if (options.op == "broadcast") return BenchOp::broadcast;
   if (options.op == "barrier") return BenchOp::barrier;
+  if (options.op == "state-check") return BenchOp::state_check;
+  if (options.op == "state-sync") return BenchOp::state_sync;
   return BenchOp::all_reduce;
 }
 
 void add_bench_command(CLI::App& app, Action& action) {
   auto* command =
-      app.add_subcommand("bench", "Measure a collective: time, bandwidth, processor time; check its results");
+      app.add_subcommand("bench", "Measure a collective or a sync: time, bandwidth, processor time; check its results");
   auto owned = std::make_shared<BenchOptions>();
   BenchOptions& options = *owned;
-  command->add_option("op", options.op, "all-reduce, broadcast or barrier")
+  command
+      ->add_option("op", options.op,
+                   "all-reduce, broadcast, barrier; state-check: a sync of shared\nstate that is the same everywhere; "
+                   "state-sync: one of which the\nlast rank has nothing")
       ->required()
       ->type_name("OP")
-      ->check(CLI::IsMember({"all-reduce", "broadcast", "barrier"}));
+      ->check(CLI::IsMember({"all-reduce", "broadcast", "barrier", "state-check", "state-sync"}));
   command->add_option("--spawn", options.spawn, "Start N ranks on this machine, and a coordinator for them")
       ->type_name("N")
       ->check(CLI::Range(1, 256));
@@ -153,6 +161,7 @@ void add_bench_command(CLI::App& app, Action& action) {
              "  hawser bench all-reduce --spawn 2 --dtype all --op all --max-bytes 1M --iters 5\n"
              "  hawser bench all-reduce --spawn 4 --compression int8\n"
              "  hawser bench broadcast --spawn 4 --in-flight 8 --json\n"
+             "  hawser bench state-sync --spawn 3 --min-bytes 256M --max-bytes 256M --iters 5\n"
              "  hawser bench all-reduce --coordinator 10.0.0.1:4900 --min-size 2     on each of two machines"));
   command->callback([owned, &action] {
     action = [owned] {

@@ -10,7 +10,9 @@
 
 namespace tool {
 
-enum class BenchOp { all_reduce, broadcast, barrier };
+// state_check: shared state that is the same everywhere is synced. state_sync: the last rank has none of it.
+enum class BenchOp { all_reduce, broadcast, barrier, state_check, state_sync };
+inline bool is_state(BenchOp op) { return op == BenchOp::state_check || op == BenchOp::state_sync; }
 
 struct BenchOptions {
   std::string op = "all-reduce";

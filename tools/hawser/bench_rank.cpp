@@ -163,9 +163,17 @@ class Rank {
     if (recv_.empty()) {
       for (std::uint32_t i = 0; i < options_.in_flight; ++i) {
         recv_.push_back(allocate(op_ == BenchOp::barrier ? 0 : options_.max_bytes));
-        if (!options_.in_place) send_.push_back(allocate(op_ == BenchOp::barrier ? 0 : options_.max_bytes));
+        if (!options_.in_place && !is_state(op_))
+          send_.push_back(allocate(op_ == BenchOp::barrier ? 0 : options_.max_bytes));
       }
     }
+  }
+
+  void make_state(const Row& row) {
+    hawser_state_t* raw = nullptr;
+    require(hawser_state_create(&raw), "the shared state");
+    state_.reset(raw);
+    require(hawser_state_add_tensor(state_.get(), "data", recv(0), row.count, row.dtype), "its tensor");
   }
 
   [[nodiscard]] void* recv(std::size_t slot) const { return recv_[slot].bytes.get(); }
@@ -182,6 +190,8 @@ class Rank {
       case BenchOp::broadcast:
         return hawser_broadcast(comm_.get(), send(slot), recv(slot), row.count, row.dtype, 0, &call_options_, nullptr);
       case BenchOp::barrier:
+      case BenchOp::state_check:
+      case BenchOp::state_sync:
         break;
     }
     return hawser_barrier(comm_.get(), &call_options_, nullptr);
@@ -196,12 +206,33 @@ class Rank {
         return hawser_broadcast_start(comm_.get(), send(slot), recv(slot), row.count, row.dtype, 0, &call_options_,
                                       op_out);
       case BenchOp::barrier:
+      case BenchOp::state_check:
+      case BenchOp::state_sync:
         break;
     }
     return hawser_barrier_start(comm_.get(), &call_options_, op_out);
   }
 
+  // Outside of the time that is measured: the last rank forgets what it has. Then all begin together.
+  void before_repetition() {
+    if (op_ != BenchOp::state_sync) return;
+    if (is_last()) std::memset(recv(0), static_cast<int>(poison), bytes_);
+    require(hawser_barrier(comm_.get(), &call_options_, nullptr), "barrier");
+  }
+
+  [[nodiscard]] bool is_last() const { return view_.rank + 1 == view_.world_size; }
+
+  void sync_state() {
+    const bool receives = op_ == BenchOp::state_sync && is_last() && view_.world_size > 1;
+    require(hawser_state_sync(comm_.get(), state_.get(), receives ? HAWSER_SYNC_RECEIVE_ONLY : HAWSER_SYNC_AGREE,
+                              &call_options_, nullptr),
+            options_.op);
+    // Rank 0 is done before the last one has written its tensors.
+    if (op_ == BenchOp::state_sync) require(hawser_barrier(comm_.get(), &call_options_, nullptr), "barrier");
+  }
+
   void repeat_once(const Row& row) {
+    if (is_state(op_)) return sync_state();
     if (options_.in_flight == 1) {
       require(call(row, 0), options_.op);
       return;
@@ -219,6 +250,10 @@ class Rank {
   }
 
   void fill(const Row& row, const Pattern& pattern) {
+    if (is_state(op_)) {  // rank 0's at all
+      input_pattern(row.dtype, row.redop, keys_[0], row.count).fill(recv(0), row.count);
+      return;
+    }
     for (std::size_t slot = 0; slot < options_.in_flight; ++slot) {
       if (options_.in_place) {
         pattern.fill(recv(slot), row.count);
@@ -262,7 +297,7 @@ class Rank {
     return input_pattern(row.dtype, row.redop, keys_[view_.rank], row.count);
   }
   [[nodiscard]] Pattern expected_result(const Row& row) const {
-    if (op_ == BenchOp::broadcast) return input_pattern(row.dtype, row.redop, keys_[0], row.count);
+    if (op_ == BenchOp::broadcast || is_state(op_)) return input_pattern(row.dtype, row.redop, keys_[0], row.count);
     return expected_pattern(row.dtype, row.redop, keys_, row.count);
   }
 
@@ -270,13 +305,18 @@ class Rank {
     const bool has_data = op_ != BenchOp::barrier;
     const Pattern timed_input = options_.in_place ? neutral_pattern(row.dtype, row.redop, row.count) : own_input(row);
     if (has_data) fill(row, timed_input);
-    for (std::uint32_t i = 0; i < options_.warmup; ++i) repeat_once(row);
+    if (is_state(op_)) make_state(row);
+    for (std::uint32_t i = 0; i < options_.warmup; ++i) {
+      before_repetition();
+      repeat_once(row);
+    }
 
     Measured measured;
     measured.times_us.reserve(options_.iters);
     require(hawser_barrier(comm_.get(), &call_options_, nullptr), "barrier");
     const std::uint64_t cpu_before = cpu_ns();
     for (std::uint32_t i = 0; i < options_.iters; ++i) {
+      before_repetition();
       const auto begin = Clock::now();
       repeat_once(row);
       const std::chrono::duration<double, std::micro> time = Clock::now() - begin;
@@ -298,6 +338,7 @@ class Rank {
     const auto compare = [&] { return compressed ? compressed_mismatches(row, expected) : mismatches(row, expected); };
     const std::uint64_t wrong = options_.in_place ? mismatches(row, timed_input) : compare();
     fill(row, own_input(row));
+    before_repetition();
     repeat_once(row);
     if (view_.rank == 0) {
       auto* bytes = static_cast<std::byte*>(recv(0));
@@ -405,6 +446,10 @@ class Rank {
   const BenchOptions& options_;
   const BenchOp op_;
   Comm comm_;
+  struct FreeState {
+    void operator()(hawser_state_t* state) const { hawser_state_destroy(state); }
+  };
+  std::unique_ptr<hawser_state_t, FreeState> state_;
   hawser_view_t view_ = HAWSER_VIEW_INIT;
   const hawser_op_options_t call_options_ = HAWSER_OP_OPTIONS_INIT;
   hawser_compression_t compression_ = HAWSER_COMPRESSION_INIT;
