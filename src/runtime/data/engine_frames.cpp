@@ -1,0 +1,361 @@
+// Frames: where the payload goes of those that come in, and which go out next over which strand, again when a strand is
+// lost. Called by io threads; see engine.hpp.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.hpp"
+#include "io/random.hpp"
+#include "runtime/data/engine.hpp"
+#include "runtime/data/io_thread.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+constexpr std::uint32_t ack_frames = 8;         // acknowledged together, so that small operations cost no extra frames
+constexpr std::uint64_t ack_bytes = 1U << 20;   // or when so much came
+constexpr std::size_t fill_bytes = 512U << 10;  // handed to a strand at once
+constexpr std::size_t fill_frames = 16;
+
+}  // namespace
+
+// --------------------------------------------------------------------------------------------- what comes in
+
+Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why) {
+  const Lock lock(mutex_);
+  strand.shared.parked = false;
+  if (strand.shared.lost) {
+    why = "the connection is no longer wanted";
+    return Verdict::refuse;
+  }
+  if (header.type == wire::FrameType::ack) {
+    acknowledged(strand, header.check);
+    return Verdict::discard;
+  }
+  const wire::View& view = member_.view();
+  if (header.epoch > view.epoch || header.key.generation > view.generation) {
+    strand.shared.parked = true;
+    return Verdict::park;
+  }
+  if (header.type == wire::FrameType::begin || header.type == wire::FrameType::done) return Verdict::small;
+  if (header.epoch < view.epoch) {
+    ++metrics_.frames_stale;
+    return Verdict::discard;
+  }
+  if (OpRun* op = find(header.key)) {
+    if (op->sync() != nullptr) {
+      const bool fits =
+          header.check == op->check && (header.type == wire::FrameType::note ||
+                                        op->sync()->machine.block_expected(strand.peer(), header.slice, header.length));
+      return fits && make_whole(*op, header, sink) ? Verdict::whole : Verdict::discard;
+    }
+    if (header.type != wire::FrameType::data) return Verdict::discard;
+    if (!wanted(*op, strand.peer(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
+    Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
+    // The other end sends it again because it gave the first connection up; that one must not write any more.
+    if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
+    if (!make_sink(*op, header, sink)) return Verdict::discard;
+    receiving = &strand;
+    return Verdict::sink;
+  }
+  if (!member_.ledger().is_future(header.key)) return Verdict::discard;
+  Link& link = links_[strand.peer()];
+  if (link.stashed + header.length > eager_bytes_max || stash_.size() >= wire::ops_open_max) {
+    why = "more data for calls that were not made here yet than the limit allows";
+    return Verdict::refuse;
+  }
+  link.stashed += header.length;
+  sink.whole = ByteBuffer(header.length);
+  return Verdict::stash;
+}
+
+bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                      std::string& why) {
+  const Lock lock(mutex_);
+  taken_in(strand, payload.size());
+  Actions actions;
+  if (header.type == wire::FrameType::done) {
+    auto done = wire::decode_done(payload);
+    if (!done.ok()) {
+      why = done.status().text();
+      return false;
+    }
+    member_.done_from(strand.peer(), header.epoch, header.key, done.value(), actions);
+    perform(actions);
+    return true;
+  }
+  auto begin = wire::decode_begin(payload);
+  if (!begin.ok()) {
+    why = begin.status().text();
+    return false;
+  }
+  member_.begin_from(strand.peer(), header.epoch, header.key, begin.value().params, actions);
+  if (header.epoch == member_.view().epoch) {
+    if (OpRun* op = find(header.key)) {
+      const auto rank = op->rank_of(strand.peer());
+      const bool same = op->epoch == header.epoch && begin.value().params == op->params;
+      if (rank && same) partner_begun(*op, *rank, begin.value().weight);
+    } else if (member_.ledger().is_future(header.key) && begun_.size() < wire::ops_open_max) {
+      Begun& begun = begun_[header.key];
+      begun.epoch = header.epoch;
+      begun.peers[strand.peer()] = begin.value().weight;
+    }
+  }
+  perform(actions);
+  return true;
+}
+
+void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest) {
+  const Lock lock(mutex_);
+  const std::size_t bytes = sink.bytes();
+  taken_in(strand, bytes);
+  metrics_.bytes_received += bytes;
+  OpRun& op = *sink.op;
+  if (op.ended || op.attempt.load() != sink.attempt) return;
+  if (op.receiving[op.unit_index(sink.slice, sink.step)] != &strand) return;
+  op.bytes_received += bytes;
+  if (sink.digests) op.digest.combine(digest);
+  complete_unit(op, sink.slice, sink.step);
+}
+
+bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why) {
+  const Lock lock(mutex_);
+  taken_in(strand, payload.size());
+  auto link = links_.find(strand.peer());
+  if (link == links_.end()) return true;
+  OpRun* op = find(header.key);
+  if (op == nullptr && header.epoch == member_.view().epoch && member_.ledger().is_future(header.key)) {
+    stash_[header.key].push_back({strand.peer(), header, std::move(payload)});
+    return true;
+  }
+  link->second.stashed -= payload.size();
+  if (op == nullptr || op->epoch != header.epoch) return true;
+  // The call came while the bytes did.
+  if (op->sync() != nullptr) {
+    const bool fits = header.type == wire::FrameType::note && header.check == op->check;
+    return !fits || hear(*op, strand.peer(), payload.bytes(), why);
+  }
+  if (header.type != wire::FrameType::data) return true;
+  if (!wanted(*op, strand.peer(), header, why)) return why.empty();
+  const auto keep = op->shared_from_this();
+  Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
+  if (receiving != nullptr) receiving->drop_sink(*op);
+  (void)take_whole(*op, header, payload.bytes());
+  return true;
+}
+
+void Engine::on_discarded(Strand& strand, const wire::FrameHeader& header) {
+  if (header.type == wire::FrameType::ack) return;
+  const Lock lock(mutex_);
+  taken_in(strand, header.length);
+}
+
+// Acknowledgements let the other end forget frames that it would have to send again if this connection were lost.
+void Engine::taken_in(Strand& strand, std::size_t bytes) {
+  ++strand.shared.frames_in;
+  strand.shared.bytes_in += bytes;
+  if (strand.shared.lost) return;
+  if (strand.shared.frames_in - strand.shared.acked_in < ack_frames && strand.shared.bytes_in < ack_bytes) return;
+  OutFrame frame;
+  frame.header.type = wire::FrameType::ack;
+  frame.header.check = static_cast<std::uint32_t>(strand.shared.frames_in - strand.shared.acked_in);
+  strand.shared.acked_in = strand.shared.frames_in;
+  strand.shared.bytes_in = 0;
+  strand.push(std::move(frame));
+  schedule(strand);
+}
+
+void Engine::acknowledged(Strand& strand, std::uint32_t count) {
+  for (; count > 0 && !strand.shared.unacked.empty(); --count) {
+    const OutFrame& frame = strand.shared.unacked.front();
+    if (frame.op && frame.op->attempt.load() == frame.attempt && frame.op->is_wide(frame.step)) {
+      frame.op->wide.erase(frame.op->unit_index(frame.slice, frame.step));
+    }
+    strand.shared.unacked.pop_front();
+  }
+}
+
+// --------------------------------------------------------------------------------------------- what goes out
+
+void Engine::schedule(Strand& strand) {
+  if (strand.shared.scheduled || strand.shared.lost) return;
+  strand.shared.scheduled = true;
+  strand.shared.idle = false;
+  IoThread& thread = strand.thread();
+  thread.scheduled.push_back(strand.shared_from_this());
+  if (thread.posted || thread.on_thread()) return;  // an io thread looks at its list before it goes to sleep
+  thread.posted = true;
+  thread.run([&thread] { thread.run_scheduled(); });
+}
+
+std::vector<std::shared_ptr<Strand>> Engine::take_scheduled(IoThread& thread) {
+  const Lock lock(mutex_);
+  thread.posted = false;
+  for (const auto& strand : thread.scheduled) strand->shared.scheduled = false;
+  return std::exchange(thread.scheduled, {});
+}
+
+// Control frames go on the light strand, units on the others, as long as there are such.
+bool Engine::carries_control(const Link& link, const Strand& strand) {
+  return strand.index() == 0 ||
+         std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() == 0; });
+}
+
+bool Engine::carries_bulk(const Link& link, const Strand& strand) {
+  return strand.index() != 0 ||
+         std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() != 0; });
+}
+
+void Engine::wake(Link& link) {
+  std::size_t units = link.bulk.size();
+  for (const auto& strand : link.strands) {
+    if (!strand->shared.idle) continue;
+    if (!link.control.empty() && carries_control(link, *strand)) {
+      schedule(*strand);
+    } else if (units > 0 && carries_bulk(link, *strand)) {
+      --units;
+      schedule(*strand);
+    }
+  }
+}
+
+bool Engine::fill(Strand& strand) {
+  const Lock lock(mutex_);
+  if (strand.shared.lost) return false;
+  auto it = links_.find(strand.peer());
+  if (it == links_.end()) return false;
+  Link& link = it->second;
+  const std::lock_guard hold(strand.guard);
+  std::size_t bytes = 0;
+  for (const OutFrame& frame : strand.out) bytes += frame.body().size();
+  if (carries_control(link, strand)) {
+    while (!link.control.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
+      bytes += link.control.front().body().size();
+      strand.out.push_back(std::move(link.control.front()));
+      link.control.pop_front();
+    }
+  }
+  if (carries_bulk(link, strand)) {
+    while (!link.bulk.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
+      const auto [op, unit] = std::move(link.bulk.begin()->second);
+      link.bulk.erase(link.bulk.begin());
+      strand.out.push_back(data_frame(*op, unit));
+      bytes += strand.out.back().payload.size();
+    }
+  }
+  strand.shared.idle = strand.out.empty();
+  return !strand.out.empty();
+}
+
+void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
+  const Lock lock(mutex_);
+  for (OutFrame& frame : frames) {
+    if (!frame.tracked()) continue;
+    const std::shared_ptr<OpRun> op = frame.op;
+    const bool current = op && !op->ended && op->attempt.load() == frame.attempt;
+    if (current && op->queued > 0) --op->queued;
+    if (!current) frame.op.reset();
+    const bool digested = current && frame.digests;
+    const OutFrame* kept = nullptr;
+    if (!strand.shared.lost) {
+      strand.shared.unacked.push_back(std::move(frame));
+      kept = &strand.shared.unacked.back();
+    }
+    if (digested) root_sent(*op, kept != nullptr ? *kept : frame);
+  }
+}
+
+void Engine::on_lost(Strand& strand, const std::string& why) {
+  const Lock lock(mutex_);
+  if (strand.shared.lost) return;
+  forget(strand, why);
+}
+
+// The strand is dead: what it carried and was not acknowledged goes to the others, in order and before what waits.
+void Engine::forget(Strand& strand, const std::string& why) {
+  strand.shared.lost = true;
+  strand.shared.parked = false;
+  --metrics_.strands_open;
+  std::deque<OutFrame> frames = strand.take_back();
+  for (auto& [key, op] : ops_)
+    std::replace(op->receiving.begin(), op->receiving.end(), &strand, static_cast<Strand*>(nullptr));
+  auto it = links_.find(strand.peer());
+  if (it == links_.end()) return;
+  Link& link = it->second;
+  const auto keep = strand.shared_from_this();
+  std::erase(link.strands, keep);
+  if (link.strands.empty()) link.down_since = io::now_ms();
+  for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
+    if (!frame->tracked()) continue;
+    if (frame->header.type == wire::FrameType::data) {
+      const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
+      if (!current) continue;
+      if (frame->op->sync() == nullptr && frame->op->participants[frame->op->to(frame->step)] != strand.peer()) {
+        continue;
+      }
+      OpRun& op = *frame->op;
+      ++op.queued;
+      link.bulk.emplace(BulkKey{-op.call.priority, op.order, frame->slice, ~frame->step, frame->attempt},
+                        std::pair{frame->op, OpRun::Unit{frame->slice, frame->step}});
+    } else {
+      link.control.push_front(std::move(*frame));
+    }
+  }
+  wake(link);
+  log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
+               short_name(strand.peer()), why);
+  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), why});
+}
+
+void Engine::drop_link(PeerId peer) {
+  auto it = links_.find(peer);
+  if (it == links_.end()) return;
+  for (const auto& strand : it->second.strands) {
+    strand->shared.lost = true;
+    strand->shared.parked = false;
+    --metrics_.strands_open;
+    strand->take_back();
+    strand->thread().run([strand] { strand->close(); });
+    for (auto& [key, op] : ops_) {
+      std::replace(op->receiving.begin(), op->receiving.end(), strand.get(), static_cast<Strand*>(nullptr));
+    }
+  }
+  links_.erase(it);
+  for (auto& [key, op] : ops_) {
+    if (const auto rank = op->rank_of(peer)) op->partners[*rank].eager_bytes = 0;
+  }
+}
+
+void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd,
+                        std::vector<std::uint8_t> received, std::vector<std::uint8_t> unsent) {
+  const Lock lock(mutex_);
+  auto it = links_.find(peer);
+  if (it == links_.end() || threads_.empty() || ended_) return;
+  Link& link = it->second;
+  for (const auto& old : link.strands) {
+    if (old->index() != index) continue;
+    const auto replaced = old;
+    forget(*replaced, "replaced by a newer connection");
+    replaced->thread().run([replaced] { replaced->close(); });
+    break;
+  }
+  IoThread& thread = *threads_[next_thread_++ % threads_.size()];
+  auto strand = std::make_shared<Strand>(*this, thread, peer, index, dialled, std::move(fd), std::move(received),
+                                         std::move(unsent));
+  strand->shared.idle = false;  // its first pump finds out
+  link.strands.push_back(strand);
+  link.down_since = 0;
+  ++metrics_.strands_open;
+  thread.run([&thread, strand] { thread.own(strand); });
+}
+
+std::vector<std::pair<PeerId, std::int64_t>> Engine::unlinked() {
+  const Lock lock(mutex_);
+  std::vector<std::pair<PeerId, std::int64_t>> out;
+  for (const auto& [id, link] : links_) {
+    if (link.strands.empty()) out.emplace_back(id, link.down_since);
+  }
+  return out;
+}
+
+}  // namespace hawser::runtime
