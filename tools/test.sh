@@ -14,7 +14,7 @@ Without options: the release build and its tests, then the Python package and it
   --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan           also the tests under ThreadSanitizer
   --fuzz SECONDS   also each fuzz target for so many seconds (clang)
-  --torch          also installs torch (CPU) into .venv, for the tests that need it; else they are skipped where it is missing
+  --no-torch       without torch (CPU), which is otherwise installed into .venv; the tests that need it are skipped if it is missing
   --help           this text
 
 HAWSER_JOBS sets how many compilers run at once (default: one a processor).
@@ -22,7 +22,7 @@ Exit status: 0 all passed, 1 some failed or could not be built, 2 wrong options.
 HELP
 }
 
-asan='' tsan='' fuzz='' torch=''
+asan='' tsan='' fuzz='' torch=1
 while (($#)); do
   case $1 in
     --long) asan=1 tsan=1 fuzz=${fuzz:-60} ;;
@@ -33,7 +33,7 @@ while (($#)); do
       fuzz=$2
       shift
       ;;
-    --torch) torch=1 ;;
+    --no-torch) torch='' ;;
     --help | -h) usage; exit 0 ;;
     *) echo "test.sh: unknown option $1; --help lists them" >&2; exit 2 ;;
   esac
@@ -123,7 +123,7 @@ if [[ -n $fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; th
   clang=(clang)
 fi
 hawser_apt "${clang[@]}"
-hawser_venv scikit-learn ml_dtypes mypy
+hawser_venv scikit-learn ml_dtypes mypy matplotlib
 [[ -z $torch ]] || hawser_torch
 
 hawser_build release

@@ -303,7 +303,7 @@ TEST_CASE("codecs that differ are named, what cannot be compressed is refused", 
     expect(call(compression, HAWSER_F32, HAWSER_MAX, 0), HAWSER_INVALID_ARGUMENT, "max");
     expect(call(compression, HAWSER_F32, HAWSER_SUM, 2.0), HAWSER_INVALID_ARGUMENT, "weighted sum");
     expect(call(compression, HAWSER_F32, HAWSER_AVG, -1.0), HAWSER_INVALID_ARGUMENT, "negative weight");
-    expect(call(compression, HAWSER_F32, HAWSER_AVG, NAN), HAWSER_INVALID_ARGUMENT, "weight NaN");
+    expect(call(compression, HAWSER_F32, HAWSER_AVG, std::nan("")), HAWSER_INVALID_ARGUMENT, "weight NaN");
     compression.codec = 17;
     expect(call(compression, HAWSER_F32, HAWSER_AVG, 0), HAWSER_INVALID_ARGUMENT, "codec 17");
     compression.codec = HAWSER_CODEC_INT8;

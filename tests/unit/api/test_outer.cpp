@@ -275,7 +275,7 @@ TEST_CASE("begin and finish, and what is refused", "[outer]") {
     expect(peer.sync(), HAWSER_OK, "sync");
     expect(hawser_outer_finish(peer.handle, nullptr), HAWSER_INVALID_ARGUMENT, "finish without begin");
     expect(hawser_outer_begin(peer.handle, -1), HAWSER_INVALID_ARGUMENT, "negative weight");
-    expect(hawser_outer_begin(peer.handle, NAN), HAWSER_INVALID_ARGUMENT, "weight NaN");
+    expect(hawser_outer_begin(peer.handle, std::nan("")), HAWSER_INVALID_ARGUMENT, "weight NaN");
     peer.train(i, 0);
     expect(hawser_outer_begin(peer.handle, 1), HAWSER_OK, "begin");
     expect(hawser_outer_begin(peer.handle, 1), HAWSER_INVALID_ARGUMENT, "begin twice");
@@ -300,7 +300,7 @@ TEST_CASE("begin and finish, and what is refused", "[outer]") {
     expect(hawser_outer_begin(late.handle, 1), HAWSER_INVALID_ARGUMENT, "begin of a delayed one");
     config.delayed = 0;
     for (const auto& change : std::vector<std::function<void(hawser_outer_config_t&)>>{
-             [](auto& c) { c.lr = 0; }, [](auto& c) { c.lr = NAN; }, [](auto& c) { c.momentum = 1; },
+             [](auto& c) { c.lr = 0; }, [](auto& c) { c.lr = std::nan(""); }, [](auto& c) { c.momentum = 1; },
              [](auto& c) { c.momentum = -0.1; }, [](auto& c) { c.nesterov = 2; },
              [](auto& c) { c.error_feedback = 1; }}) {
       hawser_outer_config_t wrong = config;
