@@ -97,15 +97,14 @@ hawser_venv() {
     hawser_die "pip could not install: ${missing[*]}"
 }
 
-# torch for processors; without its own index pip would fetch some GB of CUDA with it. Where that index cannot be reached, pip's own
-# sources are asked alone, for it would try it again for each requirement.
+# torch for processors; without its own index pip would fetch some GB of CUDA with it. Where that index cannot be reached, pip
+# asks its usual sources alone: it would try the index again and again for each requirement.
 hawser_torch() {
   [[ -n $(hawser_missing_requirements torch==2.13.0) ]] || return 0
   hawser_say "installing torch"
   local index=https://download.pytorch.org/whl/cpu from=()
-  if "$hawser_python" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=20)' "$index/torch/" 2>/dev/null; then
-    from=(--extra-index-url "$index")
-  fi
+  local reach='import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=20)'
+  if "$hawser_python" -c "$reach" "$index/torch/" 2>/dev/null; then from=(--extra-index-url "$index"); fi
   "$hawser_python" -m pip install --quiet --disable-pip-version-check torch==2.13.0 "${from[@]}" ||
     hawser_die "pip could not install torch; tools/test.sh --no-torch goes without"
 }

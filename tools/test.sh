@@ -14,7 +14,7 @@ Without options: the release build and its tests, then the Python package and it
   --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan           also the tests under ThreadSanitizer
   --fuzz SECONDS   also each fuzz target for so many seconds (clang)
-  --no-torch       without torch (CPU), which is otherwise installed into .venv; the tests that need it are skipped if it is missing
+  --no-torch       does not install torch (CPU) into .venv; tests that need it are skipped where it is missing
   --help           this text
 
 HAWSER_JOBS sets how many compilers run at once (default: one a processor).
