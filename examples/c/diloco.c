@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { features = 1024, inner_steps = 50 };
+enum { features = 256, inner_steps = 100 };
 
 typedef struct options {
   const char* serve;       /* address to hold a coordinator at, or NULL */
