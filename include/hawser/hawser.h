@@ -325,18 +325,21 @@ typedef struct hawser_op_info {
  *  Threads   any. Operations without a tag match in call order: give tags when several threads start them.
  *  Units     options->timeout_ms: milliseconds from this call.
  *  Memory    out of place: O(chunk); in place: one copy of the data, taken as it is overwritten. For f16 and bf16 of three
- *            and more members, partial sums travel as f32: docs/architecture.md#memory.
+ *            and more members, partial sums travel as f32. Compressed or weighted: the encoded vector twice, plain f32
+ *            once, in place too. docs/architecture.md#memory.
  *  Errors    Inputs are as they were after every error. INVALID_ARGUMENT, INVALID_HANDLE, NOT_MEMBER: nothing started.
  *            PEER_LOST: strict policy only. MISMATCH: members disagree; the sentence says who and in what. TIMEOUT,
  *            CANCELLED, TOO_FEW, DIVERGED, EXPELLED, ABORTED, NO_COORDINATOR, RESOURCE: as in hawser_errors.h.
  *            On errors info_out is written too when the operation had started.
  *  Source    docs/protocol.md#operations; ring schedule: Patarasuk and Yuan, JPDC 69(2), 2009: 2(n-1) steps,
- *            2(n-1)/n x the bytes of the buffer sent and received per member. */
+ *            2(n-1)/n x the bytes of the buffer sent and received per member. Compressed or weighted: direct exchange,
+ *            the same factor of the encoded bytes, two latencies; docs/compression.md. */
 HAWSER_API hawser_status_t hawser_all_reduce(hawser_comm_t *comm, const void *send, void *recv, size_t count,
                                              hawser_dtype_t dtype, hawser_redop_t redop,
                                              const hawser_op_options_t *options, hawser_op_info_t *info_out);
 
-/** Starts hawser_all_reduce and returns; the result is ready after hawser_op_wait. The handle must be released.
+/** Starts hawser_all_reduce and returns; the result is ready after hawser_op_wait. The handle must be released. With
+ *  compression the contribution is encoded before the call returns.
  *  Errors    as above. When the others decided the operation before this peer came to it (its deadline passed, it was
  *            cancelled, strict policy and a peer was lost), that outcome is returned here and there is no handle. */
 HAWSER_API hawser_status_t hawser_all_reduce_start(hawser_comm_t *comm, const void *send, void *recv, size_t count,
@@ -368,7 +371,8 @@ HAWSER_API hawser_status_t hawser_barrier_start(hawser_comm_t *comm, const hawse
  *            however often it is asked for. */
 HAWSER_API hawser_status_t hawser_op_wait(hawser_op_t *op, uint32_t timeout_ms, hawser_op_info_t *info_out);
 
-/** The result if there is one, else PENDING. Never blocks. */
+/** The result if there is one, else PENDING. Never waits; of a compressed or weighted operation, the first call that finds a
+ *  result decodes it into recv, as hawser_op_wait does. */
 HAWSER_API hawser_status_t hawser_op_test(hawser_op_t *op, hawser_op_info_t *info_out);
 
 /** Asks that the operation end. It ends with CANCELLED at every member, unless this peer already holds the result: then
