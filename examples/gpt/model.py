@@ -1,4 +1,4 @@
-"""A small GPT over characters: pre-norm blocks of causal attention and a GELU layer, tied embeddings, learned places."""
+"""A small GPT over characters: pre-norm blocks of causal attention and GELU layers, tied embeddings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(3, 3, 96, 96, 8, 2000, 8_000_000, 2e-3, 100),
+    "full": Size(2, 2, 64, 64, 32, 2000, 8_000_000, 5e-3, 100),
     "small": Size(2, 2, 64, 64, 8, 200, 1_000_000, 3e-3, 20),
 }
 
@@ -45,7 +45,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norm1(x)).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         seen = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + self.mix(seen.transpose(1, 2).reshape(batch, length, width))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        deeper: torch.Tensor = self.down(F.gelu(self.up(self.norm2(x))))
+        return x + deeper
 
 
 class Gpt(nn.Module):

@@ -16,7 +16,8 @@ LICENCES = Path("/usr/share/common-licenses")
 VALIDATION_SHARE = 0.05
 
 CHARACTERS = "\n" + "".join(chr(code) for code in range(32, 127))
-_TOKEN_OF_BYTE = torch.tensor([max(CHARACTERS.find(chr(byte)), CHARACTERS.find("?") * (byte != 10)) for byte in range(256)])
+_TOKEN_OF_BYTE = torch.full((256,), CHARACTERS.index("?"))
+_TOKEN_OF_BYTE[[ord(character) for character in CHARACTERS]] = torch.arange(len(CHARACTERS))
 
 
 class Text:

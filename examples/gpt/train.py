@@ -76,7 +76,7 @@ def train(comm: hawser.Communicator, arguments: argparse.Namespace) -> None:
         with hawser.SharedState(gpt.state_dict()) as state:
             state.sync(comm)
         # A process group of this process alone: who trains together is the communicator's business.
-        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+        distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)  # type: ignore[attr-defined]
         model = nn.parallel.DistributedDataParallel(gpt)
         model.register_comm_hook(None, hawser.torch.ddp_hook(comm))
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(size))
@@ -92,7 +92,7 @@ def train(comm: hawser.Communicator, arguments: argparse.Namespace) -> None:
         started = time.monotonic()
         loss = loss_of(model, batch_of(text.train, size.batch, size.context, generator))
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(gpt.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
@@ -120,8 +120,8 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--h", type=int, default=50, help="steps of a round (default: 50)")
     parser.add_argument("--compression", default="int8", help="of rounds: int8, int4, bf16, ..., none (default: int8)")
-    parser.add_argument("--outer-lr", type=float, default=0.7)
-    parser.add_argument("--outer-momentum", type=float, default=0.9)
+    parser.add_argument("--outer-lr", type=float, default=0.9)
+    parser.add_argument("--outer-momentum", type=float, default=0.8)
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: 1)")
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()

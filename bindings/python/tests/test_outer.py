@@ -104,6 +104,26 @@ def test_delayed_applies_each_average_one_round_later(run_peers):
     assert results[0] == results[1] == pytest.approx(want)
 
 
+def test_delayed_rounds_do_not_wait_for_the_others(run_peers):
+    """A member is up to one round ahead: its average travels while it, and the other, go on computing."""
+    ahead = threading.Event()
+
+    def peer(comm):
+        x = np.zeros(100_000, np.float32)
+        with hawser.DiLoCo(comm, [x], lr=1.0, momentum=0.0, delayed=True) as outer:
+            outer.sync()
+            x -= comm.rank
+            if comm.rank == 1:
+                assert ahead.wait(PATIENCE)
+            outer.step()
+            ahead.set()  # by rank 0, which would still be in step() if that waited for rank 1
+            info = outer.finish()
+            assert (info.round, info.participants) == (1, 2)
+        return set(x.tolist())
+
+    assert run_peers(2, peer) == [{-0.5}] * 2
+
+
 def test_begin_takes_a_copy_and_finish_sets_the_parameters(run_peers):
     def peer(comm):
         x = np.zeros(1000, np.float32)

@@ -200,6 +200,8 @@ waiting = {
     "leave": leave,
     "all_reduce": lambda: comm.all_reduce(array("f", [1.0] * 1000), tag=5),
     "barrier": lambda: comm.barrier(tag=5),
+    "sync": lambda: hawser.SharedState({"x": array("f", [1.0])}).sync(comm, tag=5),
+    "outer": lambda: hawser.DiLoCo(comm, {"x": array("f", [1.0])}, tag=5).sync(),
     "wait": lambda: comm.all_reduce(array("f", [1.0]), tag=5, async_op=True).wait(),
     "connect": lambda: hawser.connect(address, min_size=2, group=77, timeout=30),
     "coordinator": lambda: hawser.Coordinator().wait(),
@@ -222,7 +224,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("case", ["all_reduce", "barrier", "wait", "admit", "leave", "connect", "coordinator"])
+@pytest.mark.parametrize(
+    "case", ["all_reduce", "barrier", "wait", "sync", "outer", "admit", "leave", "connect", "coordinator"]
+)
 def test_ctrl_c_ends_a_wait(coordinator, case):
     group = 5
     child = subprocess.Popen(

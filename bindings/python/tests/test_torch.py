@@ -251,6 +251,7 @@ def test_checkpoints(run_peers, delayed):
 
         with pytest.raises(ValueError, match="without an outer state"):
             second.load_state_dict(torch.optim.AdamW(model.parameters()).state_dict())
+        comm.barrier()
 
     run_peers(2, peer)
 
