@@ -84,7 +84,10 @@ def test_delayed_applies_each_average_one_round_later(run_peers):
                 params["x"] -= (number + 1) * (comm.rank + 1)  # on average 1.5 times the number
                 info = outer.step()
                 assert info.round == number and (info.view == 0) == (number == 0)
+                assert info.participants == (2 if number else 0)
                 seen.append(float(params["x"][0]))
+                if number % 2:
+                    outer.anchor("x")  # a look waits for the average, which the next step then tells of
             info = outer.finish()
             assert info.round == rounds
             seen.append(float(params["x"][0]))
