@@ -570,7 +570,8 @@ HAWSER_API hawser_status_t hawser_outer_write(hawser_outer_t *outer, hawser_oute
 HAWSER_API hawser_status_t hawser_outer_round(hawser_outer_t *outer, uint64_t *round_out, uint32_t *pending_out);
 HAWSER_API hawser_status_t hawser_outer_set_round(hawser_outer_t *outer, uint64_t round, uint32_t pending);
 
-/** Cancels what is in flight and frees. The parameters stay as they are. */
+/** Frees. The parameters stay as they are. A round in flight is waited for, at most 2 s, and then cancelled, for all members:
+ *  call hawser_outer_finish before. */
 HAWSER_API hawser_status_t hawser_outer_destroy(hawser_outer_t *outer);
 
 /* ----------------------------------------------------------------------------------------------------------- metrics */

@@ -18,6 +18,7 @@ using runtime::OpCall;
 
 constexpr std::size_t piece = 4096;  // elements of half-width parameters on their way through f32
 constexpr const char* settings_prefix = "settings: ";
+constexpr std::int64_t parting_ms_max = 2000;
 constexpr int first_sync_attempts = 4;  // the first member may be lost while it is the only source
 
 Status inside() { return {Code::INVALID_ARGUMENT, "another thread is inside a call on this outer optimizer"}; }
@@ -57,8 +58,11 @@ Result<std::unique_ptr<Outer>> Outer::create(std::vector<Param> params, const Co
 
 Outer::~Outer() {
   if (!flight_) return;
-  flight_->session->engine().cancel(*flight_->op);
-  (void)flight_->session->engine().wait(*flight_->op, -1);
+  // The others count on this contribution, so it is given up only when its round does not come to an end.
+  Engine& engine = flight_->session->engine();
+  if (engine.wait(*flight_->op, parting_ms_max).status.code() != Code::PENDING) return;
+  engine.cancel(*flight_->op);
+  (void)engine.wait(*flight_->op, -1);
 }
 
 // The shared state. What must be equal without being content goes into names and types of empty tensors, so that a
@@ -117,7 +121,7 @@ double Outer::take_delta(std::vector<float>& buffer) {
       squares += pseudo_gradient(delta + at, anchor + at, wide, n);
     }
   }
-  return std::sqrt(squares);
+  return std::isfinite(squares) ? std::sqrt(squares) : std::numeric_limits<double>::quiet_NaN();
 }
 
 void Outer::set_params() {

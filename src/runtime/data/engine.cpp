@@ -216,8 +216,8 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   if (!key.ok()) return key.status();
   op.key = key.value();
   if (op.coded) {
-    op.coded->set_noise(call.coding->seed ^ op.key.generation * 0x9e3779b97f4a7c15ULL ^ op.key.tag << 32 ^
-                        op.key.sequence ^ config_.id.low);
+    op.coded->set_noise(
+        {call.coding->seed, op.key.generation, op.key.tag, op.key.sequence, config_.id.high, config_.id.low});
   }
   ops_.emplace(op.key, op.shared_from_this());
   if (armed_ms_ == 0 || op.deadline_ms < armed_ms_) task(Member::Tick{});

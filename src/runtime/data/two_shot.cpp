@@ -36,6 +36,14 @@ TwoShot::TwoShot(Coding coding, const Buffers& buffers) : coding_(std::move(codi
 
 TwoShot::~TwoShot() { close(); }
 
+// Each part is mixed in after the one before: a sum or an exclusive or of them would let a seed cancel a number.
+void TwoShot::set_noise(std::initializer_list<std::uint64_t> name) {
+  std::uint64_t state = 0;
+  for (const std::uint64_t part : name) state = mix(state ^ part);
+  contribution_noise_ = mix(state);
+  result_noise_ = mix(~state);
+}
+
 std::size_t TwoShot::unit_blocks(std::size_t unit_bytes) const {
   return std::max<std::size_t>(1, unit_bytes / block_bytes_);
 }
@@ -86,7 +94,7 @@ std::size_t TwoShot::encode_from(std::size_t block) {
       kernels::widen(buffers_.dtype, wide, buffers_.send + at * dtype_size(buffers_.dtype), n, variant);
     }
     std::byte* const out = codes_.data() + codec::encoded_bytes(coding_.format, at);
-    const codec::Noise noise{mix(noise_), at};
+    const codec::Noise noise{contribution_noise_, at};
     if (coding_.residual) {
       codec::encode_fed_back(coding_.format, in, coding_.residual->values() + at, coding_.decay, n, out,
                              residual_next_.data() + at, noise, variant);
@@ -160,7 +168,7 @@ kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& 
       const kernels::FloatEnvironment environment;
       divide(sum, n, divisor);
     }
-    codec::encode(coding_.format, sum, n, result_.data() + offset + inside, {mix(noise_ + 1), at}, variant);
+    codec::encode(coding_.format, sum, n, result_.data() + offset + inside, {result_noise_, at}, variant);
     at += n;
   }
   const std::uint64_t piece = static_cast<std::uint64_t>(slice) * size_ + rank_;

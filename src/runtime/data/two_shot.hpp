@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -59,8 +60,9 @@ class TwoShot {
   [[nodiscard]] std::size_t wire_bytes() const { return bytes_of({0, blocks_}); }
   [[nodiscard]] std::size_t bytes_of(const plan::Segment& blocks) const;
   [[nodiscard]] double weight() const { return coding_.weight; }
-  // Of the own contribution and, with the operation's number in it, the same in every attempt.
-  void set_noise(std::uint64_t seed) { noise_ = seed; }
+  // Names this member's part in this operation: its random numbers are the same in every attempt, and unrelated to
+  // those of any other operation, member or seed.
+  void set_noise(std::initializer_list<std::uint64_t> name);
 
   // ------------------------------------------------------------------------------------------------ contributions
   // Memory for the whole operation. RESOURCE.
@@ -107,7 +109,8 @@ class TwoShot {
   const Buffers buffers_;
   std::size_t blocks_ = 0;
   std::size_t block_bytes_ = 0;
-  std::uint64_t noise_ = 0;
+  std::uint64_t contribution_noise_ = 0;
+  std::uint64_t result_noise_ = 0;
   ByteBuffer codes_;  // null: plain f32, sent from the user's buffer
   ByteBuffer result_;
   std::shared_ptr<BlockPool> pool_;  // of contributions, for vectors of several slices

@@ -310,3 +310,40 @@ TEST_CASE("codecs that differ are named, what cannot be compressed is refused", 
     expect(call(compression, HAWSER_F32, HAWSER_AVG, 0), HAWSER_OK, "the communicator is still of use");
   });
 }
+
+TEST_CASE("stochastic rounding: the average over operations comes near, whatever the seeds", "[compression]") {
+  const Coordinator coordinator;
+  const auto comms = make_group(coordinator, 2);
+  for (const int seeds : {1, 0}) {  // one each, which count as the operations do; one for all
+    in_threads(2, [&](std::uint32_t i) {
+      constexpr std::size_t count = 1024;
+      constexpr int rounds = 100;
+      const std::vector<float> send = inputs(view_of(comms[i]).rank, count);
+      std::vector<double> sum(count, 0);
+      for (int round = 0; round < rounds; ++round) {
+        hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+        compression.codec = HAWSER_CODEC_INT4;
+        compression.rounding = HAWSER_ROUND_STOCHASTIC;
+        compression.seed = static_cast<std::uint64_t>(seeds * round);
+        hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+        options.compression = &compression;
+        std::vector<float> out(count);
+        expect(hawser_all_reduce(comms[i].get(), send.data(), out.data(), count, HAWSER_F32, HAWSER_AVG, &options,
+                                 nullptr),
+               HAWSER_OK, "all_reduce");
+        for (std::size_t k = 0; k < count; ++k) sum[k] += static_cast<double>(out[k]);
+      }
+      const std::vector<float> a = inputs(0, count);
+      const std::vector<float> b = inputs(1, count);
+      double error = 0;
+      double norm = 0;
+      for (std::size_t k = 0; k < count; ++k) {
+        const double wanted = (static_cast<double>(a[k]) + static_cast<double>(b[k])) / 2;
+        error += std::pow(sum[k] / rounds - wanted, 2);
+        norm += wanted * wanted;
+      }
+      // One operation errs by about 0.25; a hundred independent ones by a tenth of that.
+      check(std::sqrt(error / norm) < 0.04, "error " + std::to_string(std::sqrt(error / norm)));
+    });
+  }
+}
