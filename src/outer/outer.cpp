@@ -137,7 +137,7 @@ void Outer::set_params() {
   }
 }
 
-void Outer::apply_pending() {
+void Outer::apply_pending(Info& info) {
   if (counters_[1] != 0) {
     outer_step(anchor_.data(), momentum_.data(), pending_.data(), count_,
                {static_cast<float>(config_.lr), static_cast<float>(config_.momentum), config_.nesterov});
@@ -146,6 +146,11 @@ void Outer::apply_pending() {
   }
   if (!config_.delayed) std::swap(pending_, flying_);  // one buffer serves every round
   set_params();
+  Info told = std::exchange(landed_, Info{});
+  told.delta_norm = info.delta_norm;
+  told.wait_us = info.wait_us;
+  told.round = counters_[0];
+  info = told;
 }
 
 // ---------------------------------------------------------------------------------------------------------- rounds
@@ -191,21 +196,22 @@ Status Outer::land(Info& info) {
     failed_ = config_.delayed;
     return report.status;
   }
-  info.view = report.view;
-  info.participants = static_cast<std::uint32_t>(report.participants.size());
-  info.attempts = report.attempts;
-  info.bytes_sent = report.bytes_sent;
-  info.bytes_received = report.bytes_received;
+  landed_ = {};
+  landed_.view = report.view;
+  landed_.participants = static_cast<std::uint32_t>(report.participants.size());
+  landed_.attempts = report.attempts;
+  landed_.bytes_sent = report.bytes_sent;
+  landed_.bytes_received = report.bytes_received;
   for (std::size_t i = 0; i < report.participants.size(); ++i) {
     const double weight = report.weights[i];
-    info.total_weight += std::max(0.0, weight);
-    if (weight > 0) ++info.contributors;
+    landed_.total_weight += std::max(0.0, weight);
+    if (weight > 0) ++landed_.contributors;
     if (weight != wire::weight_left_out) continue;
-    ++info.left_out;
-    if (report.participants[i] == engine.self()) info.self_left_out = true;
+    ++landed_.left_out;
+    if (report.participants[i] == engine.self()) landed_.self_left_out = true;
   }
   std::swap(pending_, flying_);
-  counters_[1] = info.contributors > 0 ? 1 : 0;
+  counters_[1] = landed_.contributors > 0 ? 1 : 0;
   share_pending();
   if (!synced_.is_zero()) set_revision();
   return {};
@@ -253,8 +259,7 @@ Status Outer::finish(const Session& session, const Limits& limits, Info& info) {
     flight_ = std::move(flight);
   }
   if (Status status = land(info); !status.ok()) return status;
-  apply_pending();
-  info.round = counters_[0];
+  apply_pending(info);
   return config_.delayed ? Status{} : admit(session, limits, info);
 }
 
@@ -282,8 +287,7 @@ Status Outer::step(const Session& session, const Limits& limits, double weight, 
   if (Status status = launch(session, limits, sent, flying_, *flight); !status.ok()) return status;
   failed_weight_ = sent;
   flight_ = std::move(flight);
-  apply_pending();
-  info.round = counters_[0];
+  apply_pending(info);
   return admit(session, limits, info);
 }
 

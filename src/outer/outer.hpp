@@ -100,8 +100,8 @@ class Outer {
   };
 
   Status launch(const Session& session, const Limits& limits, double weight, std::vector<float>& buffer, Flight& out);
-  Status land(Info& info);  // waits for the flight; its average becomes the pending one
-  void apply_pending();
+  Status land(Info& info);  // waits for the flight; its average becomes the pending one, its story landed_
+  void apply_pending(Info& info);
   void set_params();
   double take_delta(std::vector<float>& buffer);
   Status admit(const Session& session, const Limits& limits, Info& info);
@@ -127,6 +127,7 @@ class Outer {
   PeerId synced_;                 // as which member; zero: not yet
   std::uint64_t generation_ = 0;  // of the view in which it was
   std::unique_ptr<Flight> flight_;
+  Info landed_;          // of the pending average: told when it is applied, whoever waited for it
   bool failed_ = false;  // delayed: the flight failed, flying_ holds its contribution, which is to be sent again
   double failed_weight_ = 0;
 };
