@@ -125,6 +125,7 @@ METHODS = [
 @pytest.mark.parametrize("method", METHODS)
 def test_outer_steps_train_as_expected(train, problem, method, full):
     excess = np.mean([train(run, method) for run in range(3 if full else 1)])
+    print(f"{method}: {excess:.4f}")
     assert excess == pytest.approx(ANCHORS[method], rel=TOLERANCE)
     # The same samples without the library: only roundings differ, which training makes larger but not much.
     assert train(0, method) == pytest.approx(testbed.reference(problem, 0, *method), rel=0.03)
@@ -136,6 +137,7 @@ def test_int8_costs_next_to_nothing(train, error_feedback, full):
     method, runs = (10, 0.7, 0.9, False), range(10 if full else 1)
     plain = np.mean([train(run, method) for run in runs])
     compressed = np.mean([train(run, method, compression="int8", error_feedback=error_feedback) for run in runs])
+    print(f"{method}: {plain:.4f}, int8 {compressed:.4f}")
     assert compressed == pytest.approx(plain, rel=0.01 if full else 0.03)
 
 
