@@ -301,8 +301,8 @@ class Peer {
   }
 
   // Removed between joining and the first look at the view: possible when this process was stopped there. The next call
-  // says so. Or asked to leave in the moment in which the join succeeded: then it was aborted, and there is nothing left
-  // to do.
+  // says so. Or asked to leave in the moment in which the join succeeded: then it was aborted, and there is nothing
+  // left to do.
   bool is_lost_at_once(hawser_status_t status) {
     if (status == HAWSER_ABORTED && leave_request_.is_requested()) return false;
     if (status != HAWSER_EXPELLED) require(status, fmt::format("stress peer {}: view after join", options_.child));
