@@ -3,6 +3,7 @@
 // bindings/python/tests and the stress command.
 #include <atomic>
 #include <cstring>
+#include <latch>
 #include <thread>
 #include <vector>
 
@@ -27,8 +28,10 @@ TEST_CASE("default policy: survivors finish among themselves with the same bits"
     const Coordinator coordinator(200);
     const auto comms = make_group(coordinator, 4);
     std::vector<std::vector<float>> results(4);
+    std::latch looked(4);  // ranks move up when one goes
     in_threads(4, [&](std::uint32_t i) {
       const std::uint32_t rank = view_of(comms[i]).rank;
+      looked.arrive_and_wait();
       std::vector<float> send = input_of(rank);
       const std::vector<float> kept = send;
       std::vector<float> recv(send.size());
@@ -121,8 +124,10 @@ TEST_CASE("the root of a broadcast is lost: all survivors learn it", "[loss]") {
 TEST_CASE("survivors dwindle to one, who still has its step", "[loss]") {
   const Coordinator coordinator(200);
   const auto comms = make_group(coordinator, 3);
+  std::latch looked(3);  // ranks move up when one goes
   in_threads(3, [&](std::uint32_t i) {
     const std::uint32_t rank = view_of(comms[i]).rank;
+    looked.arrive_and_wait();
     if (rank != 1) {
       expect(hawser_comm_abort(comms[i].get()), HAWSER_OK, "abort");
       return;
