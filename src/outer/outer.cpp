@@ -103,13 +103,13 @@ void Outer::set_revision() { (void)state_.set_revision(1 + 2 * counters_[0] + co
 
 // ------------------------------------------------------------------------------------------------------ parameters
 
-double Outer::take_delta(std::vector<float>& buffer) {
-  buffer.resize(count_);
+double Outer::take_delta() {
+  flying_.resize(count_);
   double squares = 0;
   float wide[piece];
   for (std::size_t i = 0; i < params_.size(); ++i) {
     const Param& param = params_[i];
-    float* const delta = buffer.data() + offsets_[i];
+    float* const delta = flying_.data() + offsets_[i];
     const float* const anchor = anchor_.data() + offsets_[i];
     if (param.dtype == Dtype::f32) {
       squares += pseudo_gradient(delta, anchor, reinterpret_cast<const float*>(param.data), param.count);
@@ -155,12 +155,26 @@ void Outer::apply_pending(Info& info) {
 
 // ---------------------------------------------------------------------------------------------------------- rounds
 
-Status Outer::launch(const Session& session, const Limits& limits, double weight, std::vector<float>& buffer,
-                     Flight& out) {
+// Measures this member's contribution and starts to average it.
+Status Outer::depart(const Session& session, const Limits& limits, double weight, double& norm) {
+  norm = take_delta();
+  flying_weight_ = std::isfinite(norm) ? weight : wire::weight_left_out;
+  return launch(session, limits, norm);
+}
+
+// A flight that failed has left its contribution as it was: the same again.
+Status Outer::depart_again(const Session& session, const Limits& limits) {
+  if (!failed_) return {};
+  if (Status status = launch(session, limits, 0); !status.ok()) return status;
+  failed_ = false;
+  return {};
+}
+
+Status Outer::launch(const Session& session, const Limits& limits, double norm) {
   OpCall call;
   call.kind = wire::OpKind::all_reduce;
-  call.send = reinterpret_cast<const std::byte*>(buffer.data());
-  call.recv = reinterpret_cast<std::byte*>(buffer.data());
+  call.send = reinterpret_cast<const std::byte*>(flying_.data());
+  call.recv = reinterpret_cast<std::byte*>(flying_.data());
   call.count = count_;
   call.dtype = Dtype::f32;
   call.redop = Redop::avg;
@@ -169,8 +183,8 @@ Status Outer::launch(const Session& session, const Limits& limits, double weight
   call.strict = limits.strict;
   call.coding = config_.coding;
   call.coding->weighted = true;
-  call.coding->weight = weight;
-  if (weight < 0 && config_.fail_non_finite) {
+  call.coding->weight = flying_weight_;
+  if (flying_weight_ < 0 && config_.fail_non_finite) {
     call.fault = {wire::FaultReason::not_finite, "its pseudo-gradient has a NaN or an infinity in it"};
   }
   if (residual_) {
@@ -179,8 +193,7 @@ Status Outer::launch(const Session& session, const Limits& limits, double weight
   }
   auto started = session->engine().start(call);
   if (!started.ok()) return started.status();
-  out.session = session;
-  out.op = std::move(started.value());
+  flight_ = std::make_unique<Flight>(Flight{session, std::move(started.value()), norm});
   return {};
 }
 
@@ -232,15 +245,8 @@ Status Outer::begin(const Session& session, const Limits& limits, double weight)
   }
   if (Status status = ready(session); !status.ok()) return status;
   if (flight_) return {Code::INVALID_ARGUMENT, "begin was called already; hawser_outer_finish comes next"};
-  auto flight = std::make_unique<Flight>();
-  flight->norm = take_delta(flying_);
-  const bool finite = std::isfinite(flight->norm);
-  if (Status status = launch(session, limits, finite ? weight : wire::weight_left_out, flying_, *flight);
-      !status.ok()) {
-    return status;
-  }
-  flight_ = std::move(flight);
-  return {};
+  double norm = 0;
+  return depart(session, limits, weight, norm);
 }
 
 Status Outer::finish(const Session& session, const Limits& limits, Info& info) {
@@ -252,12 +258,7 @@ Status Outer::finish(const Session& session, const Limits& limits, Info& info) {
   }
   info.round = counters_[0];
   if (flight_) info.delta_norm = flight_->norm;
-  if (failed_) {
-    auto flight = std::make_unique<Flight>();
-    if (Status status = launch(session, limits, failed_weight_, flying_, *flight); !status.ok()) return status;
-    failed_ = false;
-    flight_ = std::move(flight);
-  }
+  if (Status status = depart_again(session, limits); !status.ok()) return status;
   if (Status status = land(info); !status.ok()) return status;
   apply_pending(info);
   return config_.delayed ? Status{} : admit(session, limits, info);
@@ -273,20 +274,10 @@ Status Outer::step(const Session& session, const Limits& limits, double weight, 
   if (Status status = ready(session); !status.ok()) return status;
   info.round = counters_[0];
   // The average of the round before; again, when it had failed.
-  if (failed_) {
-    auto flight = std::make_unique<Flight>();
-    if (Status status = launch(session, limits, failed_weight_, flying_, *flight); !status.ok()) return status;
-    failed_ = false;
-    flight_ = std::move(flight);
-  }
+  if (Status status = depart_again(session, limits); !status.ok()) return status;
   if (Status status = land(info); !status.ok()) return within("the average of the round before", status);
   // This round's is measured against the anchor before it is updated.
-  auto flight = std::make_unique<Flight>();
-  flight->norm = info.delta_norm = take_delta(flying_);
-  const double sent = std::isfinite(flight->norm) ? weight : wire::weight_left_out;
-  if (Status status = launch(session, limits, sent, flying_, *flight); !status.ok()) return status;
-  failed_weight_ = sent;
-  flight_ = std::move(flight);
+  if (Status status = depart(session, limits, weight, info.delta_norm); !status.ok()) return status;
   apply_pending(info);
   return admit(session, limits, info);
 }

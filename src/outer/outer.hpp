@@ -99,11 +99,13 @@ class Outer {
     double norm = 0;
   };
 
-  Status launch(const Session& session, const Limits& limits, double weight, std::vector<float>& buffer, Flight& out);
+  Status depart(const Session& session, const Limits& limits, double weight, double& norm);
+  Status depart_again(const Session& session, const Limits& limits);
+  Status launch(const Session& session, const Limits& limits, double norm);
   Status land(Info& info);  // waits for the flight; its average becomes the pending one, its story landed_
   void apply_pending(Info& info);
   void set_params();
-  double take_delta(std::vector<float>& buffer);
+  double take_delta();  // into flying_; its norm
   Status admit(const Session& session, const Limits& limits, Info& info);
   Status synchronize(const Session& session, const Limits& limits, runtime::SyncReport& report);
   Status ready(const Session& session) const;
@@ -127,9 +129,9 @@ class Outer {
   PeerId synced_;                 // as which member; zero: not yet
   std::uint64_t generation_ = 0;  // of the view in which it was
   std::unique_ptr<Flight> flight_;
-  Info landed_;          // of the pending average: told when it is applied, whoever waited for it
-  bool failed_ = false;  // delayed: the flight failed, flying_ holds its contribution, which is to be sent again
-  double failed_weight_ = 0;
+  Info landed_;               // of the pending average: told when it is applied, whoever waited for it
+  bool failed_ = false;       // delayed: the flight failed, flying_ holds its contribution, which is to be sent again
+  double flying_weight_ = 0;  // of the contribution in flying_
 };
 
 }  // namespace hawser::outer

@@ -3,55 +3,53 @@
 #pragma once
 
 #include <cstddef>
+#include <cstring>
 #include <mutex>
-#include <new>
-#include <vector>
+#include <string>
+#include <utility>
 
 #include "base/status.hpp"
+#include "runtime/data/byte_buffer.hpp"
 
 namespace hawser::runtime {
 
 class Residual {
  public:
-  explicit Residual(std::size_t count) : values_(count, 0.0F) {}
+  explicit Residual(std::size_t count) : count_(count), memory_(ByteBuffer::zeroed(count * sizeof(float))) {}
 
-  [[nodiscard]] std::size_t count() const { return values_.size(); }
+  [[nodiscard]] std::size_t count() const { return count_; }
   // For an operation; false: another one has it. Until release() the values do not change.
   bool acquire() {
     const std::lock_guard hold(mutex_);
     return !std::exchange(taken_, true);
   }
-  [[nodiscard]] const float* values() const { return values_.data(); }
-  // The operation has committed: these are the new values.
-  void replace(std::vector<float>&& values) { values_ = std::move(values); }
+  [[nodiscard]] const float* values() const { return reinterpret_cast<const float*>(memory_.data()); }
+  // The operation has committed: these are the new values, count() of them.
+  void replace(ByteBuffer values) { memory_ = std::move(values); }
   void release() {
     const std::lock_guard hold(mutex_);
     taken_ = false;
   }
 
-  Status read(float* out, std::size_t count) {
-    return copy(count, [&](std::size_t i) { out[i] = values_[i]; });
-  }
-  Status write(const float* in, std::size_t count) {
-    return copy(count, [&](std::size_t i) { values_[i] = in[i]; });
-  }
+  Status read(float* out, std::size_t count) { return copy(count, out, memory_.data()); }
+  Status write(const float* in, std::size_t count) { return copy(count, memory_.data(), in); }
 
  private:
-  template <typename Each>
-  Status copy(std::size_t count, const Each& each) {
+  Status copy(std::size_t count, void* to, const void* from) {
     const std::lock_guard hold(mutex_);
     if (taken_) return {Code::INVALID_ARGUMENT, "the residual is in use by an operation"};
-    if (count != values_.size()) {
-      return {Code::INVALID_ARGUMENT, "the residual has " + std::to_string(values_.size()) +
-                                          " elements, the call names " + std::to_string(count)};
+    if (count != count_) {
+      return {Code::INVALID_ARGUMENT,
+              "the residual has " + std::to_string(count_) + " elements, the call names " + std::to_string(count)};
     }
-    for (std::size_t i = 0; i < count; ++i) each(i);
+    if (count != 0) std::memcpy(to, from, count * sizeof(float));
     return {};
   }
 
   std::mutex mutex_;
   bool taken_ = false;
-  std::vector<float> values_;
+  const std::size_t count_;
+  ByteBuffer memory_;
 };
 
 }  // namespace hawser::runtime

@@ -254,17 +254,10 @@ void Engine::begin(OpRun& op) {
 void Engine::announce(OpRun& op) {
   const auto keep = op.shared_from_this();
   if (op.participants.size() > 1) {
-    OutFrame frame;
-    frame.header.type = wire::FrameType::begin;
-    frame.header.epoch = op.epoch;
-    frame.header.key = op.key;
-    frame.small = wire::encode_begin({op.params, op.weights[op.rank]});
-    frame.header.length = static_cast<std::uint32_t>(frame.small.size());
-    frame.bytes = wire::encode_header(frame.header);
+    const auto payload = wire::encode_begin({op.params, op.weights[op.rank]});
     for (const std::uint32_t rank : op.audience()) {
-      Link& link = links_[op.participants[rank]];
-      link.control.push_back(frame);
-      wake(link);
+      send_small(links_[op.participants[rank]], {.type = wire::FrameType::begin, .epoch = op.epoch, .key = op.key},
+                 payload);
     }
     if (auto it = begun_.find(op.key); it != begun_.end()) {
       const Begun begun = std::move(it->second);
@@ -322,13 +315,11 @@ void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
 
 void Engine::enqueue(OpRun& op, OpRun::Unit unit) {
   Link& link = links_[op.participants[op.to(unit.step)]];
-  ++op.queued;
-  const std::uint64_t attempt = op.attempt.load();
   if (op.total_bytes() <= light_bytes_max) {
+    ++op.queued;
     link.control.push_back(data_frame(op, unit));
   } else {
-    link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, attempt},
-                      std::pair{op.shared_from_this(), unit});
+    queue_unit(link, op, unit);
   }
   wake(link);
 }
@@ -410,15 +401,8 @@ void Engine::say_done(const protocol::SayDone& say) {
   for (const PeerId& id : say.to) {
     auto link = links_.find(id);
     if (link == links_.end()) continue;
-    OutFrame frame;
-    frame.header.type = wire::FrameType::done;
-    frame.header.epoch = say.epoch;
-    frame.header.key = say.key;
-    frame.small = wire::encode_done(say.done);
-    frame.header.length = static_cast<std::uint32_t>(frame.small.size());
-    frame.bytes = wire::encode_header(frame.header);
-    link->second.control.push_back(std::move(frame));
-    wake(link->second);
+    send_small(link->second, {.type = wire::FrameType::done, .epoch = say.epoch, .key = say.key},
+               wire::encode_done(say.done));
   }
 }
 

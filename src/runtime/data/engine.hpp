@@ -178,6 +178,8 @@ class Engine {
   bool make_whole(OpRun& op, const wire::FrameHeader& header, Sink& sink);
   bool take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload);
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
+  void send_small(Link& link, wire::FrameHeader header, std::vector<std::uint8_t> payload);
+  void queue_unit(Link& link, OpRun& op, OpRun::Unit unit);  // of the current attempt
   bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;
   void copy_locally(const std::shared_ptr<OpRun>& op);
   void root_sent(OpRun& op, const OutFrame& frame);

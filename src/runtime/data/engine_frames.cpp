@@ -219,6 +219,22 @@ void Engine::wake(Link& link) {
   }
 }
 
+void Engine::send_small(Link& link, wire::FrameHeader header, std::vector<std::uint8_t> payload) {
+  OutFrame frame;
+  frame.header = header;
+  frame.header.length = static_cast<std::uint32_t>(payload.size());
+  frame.small = std::move(payload);
+  frame.bytes = wire::encode_header(frame.header);
+  link.control.push_back(std::move(frame));
+  wake(link);
+}
+
+void Engine::queue_unit(Link& link, OpRun& op, OpRun::Unit unit) {
+  ++op.queued;
+  link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, op.attempt.load()},
+                    std::pair{op.shared_from_this(), unit});
+}
+
 bool Engine::fill(Strand& strand) {
   const Lock lock(mutex_);
   if (strand.shared.lost) return false;
@@ -289,14 +305,7 @@ void Engine::forget(Strand& strand, const std::string& why) {
     if (!frame->tracked()) continue;
     if (frame->header.type == wire::FrameType::data) {
       const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
-      if (!current) continue;
-      if (frame->op->sync() == nullptr && frame->op->participants[frame->op->to(frame->step)] != strand.peer()) {
-        continue;
-      }
-      OpRun& op = *frame->op;
-      ++op.queued;
-      link.bulk.emplace(BulkKey{-op.call.priority, op.order, frame->slice, ~frame->step, frame->attempt},
-                        std::pair{frame->op, OpRun::Unit{frame->slice, frame->step}});
+      if (current) queue_unit(link, *frame->op, {frame->slice, frame->step});
     } else {
       link.control.push_front(std::move(*frame));
     }

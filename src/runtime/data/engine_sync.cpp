@@ -30,23 +30,11 @@ void Engine::perform_sync(OpRun& op, protocol::Sync::Actions& actions) {
     if (op.attempt.load() != attempt) return;  // it has ended, or begun again, by one of them
     Actions orders;
     if (auto* send = std::get_if<protocol::Sync::Send>(&action)) {
-      OutFrame frame;
-      frame.header.type = wire::FrameType::note;
-      frame.header.epoch = op.epoch;
-      frame.header.key = op.key;
-      frame.small = wire::encode_sync(send->message);
-      frame.header.length = static_cast<std::uint32_t>(frame.small.size());
-      frame.header.check = op.check;
-      frame.bytes = wire::encode_header(frame.header);
-      Link& link = links_[send->to];
-      link.control.push_back(std::move(frame));
-      wake(link);
+      send_small(links_[send->to], {.type = wire::FrameType::note, .epoch = op.epoch, .key = op.key, .check = op.check},
+                 wire::encode_sync(send->message));
     } else if (auto* block = std::get_if<protocol::Sync::SendBlock>(&action)) {
       Link& link = links_[block->to];
-      const OpRun::Unit unit{static_cast<std::uint32_t>(block->block), 0};
-      ++op.queued;
-      link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, attempt},
-                        std::pair{op.shared_from_this(), unit});
+      queue_unit(link, op, {static_cast<std::uint32_t>(block->block), 0});
       wake(link);
     } else if (auto* finished = std::get_if<protocol::Sync::Finished>(&action)) {
       trace("has its result", op);

@@ -62,11 +62,12 @@ Status TwoShot::allocate() {
   // Zeros are the codes of zeros in every format, so a contribution of weight 0 needs no encoding; pages that nobody
   // writes cost nothing.
   const std::size_t bytes = wire_bytes();
-  const bool needs_codes = !plain() || !(coding_.weight > 0) || coding_.residual;
   try {
-    if (needs_codes && !codes_) codes_ = ByteBuffer::zeroed(bytes);
+    if (!codes_ && !(plain() && counts())) codes_ = ByteBuffer::zeroed(bytes);
     if (!result_) result_ = ByteBuffer::zeroed(bytes);
-    if (coding_.residual) residual_next_.resize(buffers_.count);
+    if (coding_.residual && counts() && !residual_next_) {
+      residual_next_ = ByteBuffer::zeroed(buffers_.count * sizeof(float));
+    }
   } catch (const std::bad_alloc&) {
     return {Code::RESOURCE, "no memory for the encoded contribution and result, or for the next residual"};
   }
@@ -76,12 +77,7 @@ Status TwoShot::allocate() {
 std::size_t TwoShot::encode_from(std::size_t block) {
   const std::size_t step = std::max<std::size_t>(1, encode_elements / coding_.format.block);
   const std::size_t end_block = std::min(blocks_, block + step);
-  if (!codes_) return blocks_;
-  if (!(coding_.weight > 0)) {  // left out: its values are not looked at
-    if (coding_.residual)
-      residual_next_.assign(coding_.residual->values(), coding_.residual->values() + buffers_.count);
-    return blocks_;
-  }
+  if (!codes_ || !counts()) return blocks_;
   const kernels::Variant variant = kernels::active_variant();
   const std::size_t end = first_element(end_block);
   float wide[tile];
@@ -97,7 +93,7 @@ std::size_t TwoShot::encode_from(std::size_t block) {
     const codec::Noise noise{contribution_noise_, at};
     if (coding_.residual) {
       codec::encode_fed_back(coding_.format, in, coding_.residual->values() + at, coding_.decay, n, out,
-                             residual_next_.data() + at, noise, variant);
+                             reinterpret_cast<float*>(residual_next_.data()) + at, noise, variant);
     } else {
       codec::encode(coding_.format, in, n, out, noise, variant);
     }
@@ -176,7 +172,7 @@ kernels::Digest TwoShot::reduce(std::uint32_t slice, const std::vector<double>& 
 }
 
 void TwoShot::commit() {
-  if (coding_.residual && !residual_next_.empty()) coding_.residual->replace(std::move(residual_next_));
+  if (residual_next_) coding_.residual->replace(std::move(residual_next_));
   close();
 }
 

@@ -9,8 +9,8 @@
 // Memory: encoded_bytes of the vector for the contribution (none for plain f32) and once more for the result, and the
 // contributions to own segments of at most 2 x window_slices slices.
 //
-// Threads: encode() runs on the thread that starts the operation, reduce() on an io thread, decode() on one that waits;
-// the engine orders them. The rest is guarded by the engine's mutex.
+// Threads: encode_from() runs on the thread that starts the operation, reduce() on an io thread, decode() on one that
+// waits; the engine orders them. The rest is guarded by the engine's mutex.
 #pragma once
 
 #include <cstddef>
@@ -99,6 +99,8 @@ class TwoShot {
   void decode() const;
 
  private:
+  // A contribution of weight 0 or left out is not looked at; its codes are zeros.
+  [[nodiscard]] bool counts() const { return coding_.weight > 0; }
   [[nodiscard]] bool plain() const {
     return coding_.format.codec == codec::Codec::none && buffers_.dtype == Dtype::f32;
   }
@@ -115,7 +117,7 @@ class TwoShot {
   ByteBuffer result_;
   std::shared_ptr<BlockPool> pool_;  // of contributions, for vectors of several slices
   std::size_t pool_bytes_ = 0;
-  std::vector<float> residual_next_;
+  ByteBuffer residual_next_;  // of a contribution that counts
   bool closed_ = false;
 
   plan::Schedule schedule_;
