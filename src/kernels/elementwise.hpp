@@ -59,8 +59,7 @@ struct Max {
   }
 };
 
-// ------------------------------------------------------------------------------------------------------------------------
-// loops
+// ------------------------------------------------------------------------------------------------------------- loops
 
 // dst[i] = a[i] op b[i]. The last, incomplete vector is computed whole in copies padded with zeros, so every element
 // sees the same instructions. An element is read before it is written and never again: dst may be a or b.
@@ -97,8 +96,7 @@ template <class Out, class In, class Op>
   __builtin_memcpy(dst + whole * Out::size, last_out, rest * Out::size);
 }
 
-// ----------------------------------------------------------------------------------------------------------- entries
-// of the table
+// ---------------------------------------------------------------------------------------------- entries of the table
 
 template <class Op, class T, class Out, class A, class B>
 void reduce_entry(void* dst, const void* a, const void* b, std::size_t count) {
@@ -228,8 +226,7 @@ bool finite_entry(const float* data, std::size_t count) {
   return true;
 }
 
-// -------------------------------------------------------------------------------------------------------------------
-// the table
+// --------------------------------------------------------------------------------------------------------- the table
 
 template <class SumT, class T, class ForSum, class Element>
 constexpr void set_reduce(Table& table, Dtype dtype) {

@@ -65,8 +65,7 @@ class FloatEnvironment {
 #endif
 };
 
-// ---------------------------------------------------------------------------------------------------------- elements
-// in memory
+// ------------------------------------------------------------------------------------------------ elements in memory
 
 // Elements which are computed with as they are stored. `p` need not even be aligned to the element.
 template <class T, std::size_t lane_count>
@@ -110,8 +109,7 @@ struct Bf16 {
   }
 };
 
-// -------------------------------------------------------------------------------------------------------------------
-// arithmetic
+// -------------------------------------------------------------------------------------------------------- arithmetic
 
 template <class T>
 struct Number {
@@ -149,8 +147,7 @@ struct Arithmetic {
   static V splat(T value) { return V{} + value; }
 };
 
-// ------------------------------------------------------------------------------------------------------------------
-// instruction sets
+// -------------------------------------------------------------------------------------------------- instruction sets
 
 // Any processor: vectors of 16 bytes, which the compiler makes of the instructions it may always use (SSE2, NEON) or of
 // scalar ones. f16 is converted by integer arithmetic, to the same bits as the F16C instructions.

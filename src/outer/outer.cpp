@@ -357,34 +357,31 @@ Status Outer::move_param(const Param& param) {
   return {};
 }
 
-std::vector<float>* Outer::tensor(Tensor which) {
-  switch (which) {
-    case Tensor::anchor:
-      return &anchor_;
-    case Tensor::momentum:
-      return &momentum_;
-    case Tensor::pending:
-      return config_.delayed ? &pending_ : nullptr;
+Result<float*> Outer::locate(Tensor which, std::size_t index, std::size_t count) {
+  if (which == Tensor::pending && !config_.delayed) {
+    return Status(Code::INVALID_ARGUMENT, "only a delayed outer optimizer has a pending average");
   }
-  return nullptr;
+  if (index >= params_.size() || count != params_[index].count) {
+    return Status(Code::INVALID_ARGUMENT, fmt::format("there is no parameter {} with {} elements", index, count));
+  }
+  // Waits for what is in flight first: its landing exchanges the buffers.
+  if (config_.delayed) {
+    Info ignored;
+    if (Status status = land(ignored); !status.ok()) return status;
+  }
+  std::vector<float>& all = which == Tensor::anchor ? anchor_ : which == Tensor::momentum ? momentum_ : pending_;
+  return all.data() + offsets_[index];
 }
 
 Status Outer::read(Tensor which, std::size_t index, float* out, std::size_t count) {
   const std::unique_lock hold(busy_, std::try_to_lock);
   if (!hold) return inside();
-  std::vector<float>* const from = tensor(which);
-  if (from == nullptr) return {Code::INVALID_ARGUMENT, "only a delayed outer optimizer has a pending average"};
-  if (index >= params_.size() || count != params_[index].count) {
-    return {Code::INVALID_ARGUMENT, fmt::format("there is no parameter {} with {} elements", index, count)};
-  }
-  if (config_.delayed) {
-    Info ignored;
-    if (Status status = land(ignored); !status.ok()) return status;
-  }
+  const auto from = locate(which, index, count);
+  if (!from.ok()) return from.status();
   if (which == Tensor::pending && counters_[1] == 0) {
     std::fill_n(out, count, 0.0F);
   } else if (count != 0) {
-    std::memcpy(out, from->data() + offsets_[index], count * sizeof(float));
+    std::memcpy(out, from.value(), count * sizeof(float));
   }
   return {};
 }
@@ -392,16 +389,12 @@ Status Outer::read(Tensor which, std::size_t index, float* out, std::size_t coun
 Status Outer::write(Tensor which, std::size_t index, const float* values, std::size_t count) {
   const std::unique_lock hold(busy_, std::try_to_lock);
   if (!hold) return inside();
-  std::vector<float>* const to = tensor(which);
-  if (to == nullptr) return {Code::INVALID_ARGUMENT, "only a delayed outer optimizer has a pending average"};
-  if (index >= params_.size() || count != params_[index].count) {
-    return {Code::INVALID_ARGUMENT, fmt::format("there is no parameter {} with {} elements", index, count)};
-  }
-  if (flight_ && !config_.delayed)
+  if (flight_ && !config_.delayed) {
     return {Code::INVALID_ARGUMENT, "a round is in flight; hawser_outer_finish comes first"};
-  Info ignored;
-  if (Status status = land(ignored); !status.ok()) return status;
-  if (count != 0) std::memcpy(to->data() + offsets_[index], values, count * sizeof(float));
+  }
+  const auto to = locate(which, index, count);
+  if (!to.ok()) return to.status();
+  if (count != 0) std::memcpy(to.value(), values, count * sizeof(float));
   if (which == Tensor::anchor) set_params();
   return {};
 }

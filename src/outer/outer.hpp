@@ -109,7 +109,7 @@ class Outer {
   Status admit(const Session& session, const Limits& limits, Info& info);
   Status synchronize(const Session& session, const Limits& limits, runtime::SyncReport& report);
   Status ready(const Session& session) const;
-  [[nodiscard]] std::vector<float>* tensor(Tensor which);
+  Result<float*> locate(Tensor which, std::size_t index, std::size_t count);
   void set_revision();
   void share_pending();
 

@@ -5,15 +5,15 @@
 // slice is in; units of step 0 are ready at once. Slices are independent, so hop k + 1 of one begins while hop k of the
 // next is on the wire (pipelining).
 //
-// ring all-reduce (Patarasuk and Yuan, JPDC 69(2), 2009): 2(n-1) steps; the first n-1 reduce, the rest gather. Each
-// member
-//   sends and receives 2(n-1)/n x the bytes of the buffer, the least that is possible.
-// direct all-reduce (two-shot: reduce-scatter by all-to-all, then all-gather): at step s < n-1 a member sends the
-// segment
-//   of the member s+1 places on to that member, who owns it and reduces; in the second n-1 steps it sends its own,
-//   reduced, to everyone. The same bytes as the ring, two latencies whatever the size, and each value is encoded twice
-//   at most. Units of the second phase become ready when all of the first of their slice are in and reduced.
-// chain broadcast: the root's bytes go from member to member; n-1 hops, every edge but one carries the buffer once.
+// Ring all-reduce (Patarasuk and Yuan, JPDC 69(2), 2009): 2(n-1) steps; the first n-1 reduce, the rest gather. Each
+// member sends and receives 2(n-1)/n x the bytes of the buffer, the least that is possible.
+//
+// Direct all-reduce (two-shot: reduce-scatter by all-to-all, then all-gather): at step s < n-1 a member sends the
+// segment of the member s+1 places on to that member, who owns it and reduces; in the second n-1 steps it sends its
+// own, reduced, to everyone. The same bytes as the ring, two latencies whatever the size, and each value is encoded
+// twice at most. Units of the second phase become ready when all of the first of their slice are in and reduced.
+//
+// Chain broadcast: the root's bytes go from member to member; n-1 hops, every edge but one carries the buffer once.
 #pragma once
 
 #include <cstddef>

@@ -190,8 +190,7 @@ Status Communicator::Control::join(std::int64_t timeout_ms) {
   return status;
 }
 
-// ---------------------------------------------------------------------------------------------------------- the
-// engine's word
+// ------------------------------------------------------------------------------------------------- the engine's word
 
 void Communicator::Control::drain() {
   auto tasks = engine_->take_tasks();
@@ -275,8 +274,7 @@ void Communicator::Control::watch_links() {
   links_timer_->start(next);
 }
 
-// -----------------------------------------------------------------------------------------------------------
-// coordinator
+// ------------------------------------------------------------------------------------------------------- coordinator
 
 void Communicator::Control::join_failed(Status status) {
   {
@@ -312,7 +310,8 @@ void Communicator::Control::coordinator_failed(const Status& why) {
   unresolved_ = (why.code() == Code::BAD_ADDRESS ? unresolved_ : 0) + (why.code() == Code::BAD_ADDRESS ? 1 : 0);
   ++failures_;
   ++coordinator_index_;
-  if (!engine_->is_member() && why.code() == Code::RESOURCE) return join_failed(why);  // of this machine: says so at once
+  if (!engine_->is_member() && why.code() == Code::RESOURCE)
+    return join_failed(why);  // of this machine: says so at once
   if (!engine_->is_member() && unresolved_ >= options_.coordinators.size()) {
     return join_failed(Status(Code::BAD_ADDRESS, why.text()));
   }
@@ -392,8 +391,7 @@ void Communicator::Control::listen(const Member::Listen& wanted) {
   engine_->step(Member::Listening{host, options_.advertise.port.value_or(address.port())});
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// strands
+// ----------------------------------------------------------------------------------------------------------- strands
 
 void Communicator::Control::meet(const Member::Meet& meet) {
   met_[meet.peer.id] = Met{meet.peer, meet.ticket};
@@ -550,8 +548,7 @@ void Communicator::Control::admit_strand(std::uint64_t id) {
                       std::move(released.value().received), std::move(released.value().unsent));
 }
 
-// ------------------------------------------------------------------------------------------------------------ the
-// outside
+// ------------------------------------------------------------------------------------------------------- the outside
 
 Communicator::Communicator() = default;
 Communicator::~Communicator() = default;

@@ -15,8 +15,7 @@ namespace hawser::wire {
 template <typename T, typename Struct>
 concept Is = std::same_as<std::remove_const_t<T>, Struct>;
 
-// ------------------------------------------------------------------------------------------------------ building
-// blocks
+// --------------------------------------------------------------------------------------------------- building blocks
 
 template <typename Archive, Is<PeerInfo> T>
 void fields(Archive& a, T& v) {
@@ -90,8 +89,7 @@ void fields(Archive& a, T& v) {
   a.text(v.text, text_bytes_max);
 }
 
-// --------------------------------------------------------------------------------- messages between peer and
-// coordinator
+// ----------------------------------------------------------------------------- messages between peer and coordinator
 
 template <typename Archive, Is<Hello> T>
 void fields(Archive& a, T& v) {
@@ -214,8 +212,7 @@ void fields(Archive& a, T& v) {
   a.list(v.departures, members_max);
 }
 
-// ------------------------------------------------------------------------------------------- messages between two
-// peers
+// ---------------------------------------------------------------------------------------- messages between two peers
 
 template <typename Archive, Is<StrandHello> T>
 void fields(Archive& a, T& v) {

@@ -28,8 +28,7 @@ inline constexpr std::size_t done_committed_max = 64;          // keys in one Do
 inline constexpr std::size_t data_bytes_max = 4U << 20;        // payload of a data frame
 inline constexpr std::size_t small_payload_bytes_max = 4096;   // payload of a begin or done frame
 
-// ------------------------------------------------------------------------------------------------------ building
-// blocks
+// --------------------------------------------------------------------------------------------------- building blocks
 
 struct PeerInfo {
   PeerId id;
@@ -152,8 +151,7 @@ struct Departure {
   bool operator==(const Departure&) const = default;
 };
 
-// --------------------------------------------------------------------------------- messages between peer and
-// coordinator
+// ----------------------------------------------------------------------------- messages between peer and coordinator
 
 // peer -> coordinator, first frame. A peer that was a member and lost its connection names its run and view.
 struct Hello {
@@ -277,8 +275,7 @@ struct Install {
   bool operator==(const Install&) const = default;
 };
 
-// ------------------------------------------------------------------------------------------- messages between two
-// peers
+// ---------------------------------------------------------------------------------------- messages between two peers
 
 // dialling peer -> accepting peer, first frame on a strand
 struct StrandHello {

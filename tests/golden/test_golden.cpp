@@ -42,8 +42,7 @@ struct File {
 };
 using Files = std::map<std::string, File>;  // by path below the version's folder
 
-// ----------------------------------------------------------------------------------------------------------------
-// files
+// ------------------------------------------------------------------------------------------------------------- files
 
 std::filesystem::path root() {
   return std::filesystem::path(HAWSER_GOLDEN_DIR) / ("v" + std::to_string(wire::version));
@@ -127,8 +126,7 @@ void compare(const Files& files, const Files& expected) {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// frames
+// ------------------------------------------------------------------------------------------------------------ frames
 
 Bytes operator+(Bytes first, const Bytes& second) {
   first.insert(first.end(), second.begin(), second.end());
@@ -179,8 +177,7 @@ Bytes header_with(Bytes frame, std::size_t at, std::uint8_t value, bool mend = t
   return frame;
 }
 
-// ----------------------------------------------------------------------------------------------------------------
-// errors
+// ------------------------------------------------------------------------------------------------------------ errors
 
 Status control_status(const Bytes& bytes) {
   wire::ControlDecoder decoder;

@@ -57,8 +57,7 @@ void set_stream_options(int fd) {
   set_option(fd, IPPROTO_TCP, TCP_KEEPCNT, keepalive_probes);
 }
 
-// ------------------------------------------------------------------------------------------------------------
-// TcpStream
+// --------------------------------------------------------------------------------------------------------- TcpStream
 
 struct TcpStream::State : HandleState {
   struct Write {
@@ -269,8 +268,7 @@ bool TcpStream::is_open() const { return state_->open(); }
 const SocketAddress& TcpStream::local() const { return state_->local; }
 const SocketAddress& TcpStream::remote() const { return state_->remote; }
 
-// ---------------------------------------------------------------------------------------------------------
-// TcpConnector
+// ------------------------------------------------------------------------------------------------------ TcpConnector
 
 struct TcpConnector::State : std::enable_shared_from_this<State> {
   EventLoop& loop;
@@ -417,8 +415,7 @@ TcpConnector::TcpConnector(EventLoop& loop, std::vector<SocketAddress> addresses
 
 TcpConnector::~TcpConnector() { state_->cancel(); }
 
-// --------------------------------------------------------------------------------------------------------
-// bind_listener
+// ----------------------------------------------------------------------------------------------------- bind_listener
 
 namespace {
 
@@ -486,8 +483,7 @@ Result<ListenSocket> bind_listener(const ListenOptions& options) {
   return first_failure;
 }
 
-// ----------------------------------------------------------------------------------------------------------
-// TcpListener
+// ------------------------------------------------------------------------------------------------------- TcpListener
 
 struct TcpListener::State : HandleState {
   EventLoop* loop = nullptr;

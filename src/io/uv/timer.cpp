@@ -50,8 +50,7 @@ bool Timer::active() const {
   return state_->open() && uv_is_active(reinterpret_cast<const uv_handle_t*>(&state_->timer)) != 0;
 }
 
-// -------------------------------------------------------------------------------------------------------------
-// Notifier
+// ---------------------------------------------------------------------------------------------------------- Notifier
 
 struct Notifier::State : HandleState {
   uv_async_t async = {};

@@ -118,8 +118,7 @@ void Coordinator::on(const Persisted& event, const Env& /*env*/, Actions& action
   advance(event.group, actions);
 }
 
-// ------------------------------------------------------------------------------------------------------ peers come and
-// go
+// ------------------------------------------------------------------------------------------------- peers come and go
 
 void Coordinator::refuse(ConnId conn, Code code, std::string text, Actions& actions) {
   actions.push_back(Note{true, fmt::format("refused a connection from {}: {}", conns_.at(conn).seen_host, text)});
@@ -273,8 +272,7 @@ void Coordinator::weigh_suspicions(Group& group, Actions& actions) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------------
-// views
+// ------------------------------------------------------------------------------------------------------------- views
 
 void Coordinator::advance(std::uint32_t group_id, Actions& actions) {
   auto it = groups_.find(group_id);
@@ -377,8 +375,7 @@ void Coordinator::release_members(Group& group, Actions& actions) {
   for (const auto& member : group.view.members) send(member.peer.id, wire::AdmitCancel{group.admission.round}, actions);
 }
 
-// --------------------------------------------------------------------------------------------------------------
-// admission
+// --------------------------------------------------------------------------------------------------------- admission
 
 bool Coordinator::linked(PeerId a, PeerId b) const {
   return peers_.at(a).connected.contains(b) || peers_.at(b).connected.contains(a);

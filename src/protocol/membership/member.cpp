@@ -18,8 +18,7 @@ std::optional<Millis> Member::next_deadline() const {
   return std::min<Millis>(next_heartbeat_, heard_ + peer_timeout_ms_);
 }
 
-// ---------------------------------------------------------------------------------------------------- the
-// coordinator's end
+// --------------------------------------------------------------------------------------------- the coordinator's end
 
 void Member::on(const ControlOpened& /*event*/, const Env& env, Actions& actions) {
   control_up_ = true;
@@ -145,8 +144,7 @@ std::string Member::waiting_for() const {
       met_.size(), config_.min_size);
 }
 
-// -----------------------------------------------------------------------------------------------------------------
-// views
+// ------------------------------------------------------------------------------------------------------------- views
 
 void Member::on_install(const wire::Install& install, Actions& actions) {
   if (install.view.number <= view().number) return;
@@ -231,8 +229,7 @@ void Member::end(Code code, const std::string& text, Actions& actions) {
   actions.push_back(Ended{code, text});
 }
 
-// -------------------------------------------------------------------------------------------------------------
-// operations
+// -------------------------------------------------------------------------------------------------------- operations
 
 void Member::forward(Ledger::Actions& from, Actions& to) {
   for (LedgerAction& action : from) {

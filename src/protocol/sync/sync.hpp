@@ -8,9 +8,8 @@
 //     lives from the first begin() until the operation ends here, since it serves others after it has finished.
 //   - Epochs: after begin() only messages and blocks of the new epoch may come in. Within one epoch they may come twice
 //     and in any order (strands are lost), and from peers that began earlier or later.
-//   - Bytes: blocks are sent straight from the tensors, which nobody writes before the commit. A block that comes goes
-//   to
-//     a place of its own, one for each block number, which may hold bytes of an earlier attempt: kept ones are not
+//   - Bytes: blocks are sent straight from the tensors, which nobody writes before the commit. A block that comes
+//     goes to a place of its own, one for each block number, which may hold bytes of an earlier attempt: kept ones are not
 //     fetched again. At the commit the blocks of dirty(), and no others, are written to the tensors, and the decided
 //     revision and root become the member's record.
 #pragma once

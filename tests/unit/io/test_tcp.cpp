@@ -643,8 +643,7 @@ TEST_CASE("listeners may be destroyed in their own callback, and their port is f
   CHECK(io::bind_listener({.host = "127.0.0.1", .ports = {address.port(), address.port()}}).ok());
 }
 
-// -------------------------------------------------------------------------------------------------- no descriptors
-// left
+// ----------------------------------------------------------------------------------------------- no descriptors left
 
 namespace {
 

@@ -134,8 +134,7 @@ TEST_CASE("a variant which the processor lacks is replaced by what it has", "[ke
   }
 }
 
-// ---------------------------------------------------------------------------------------------------- floating-point
-// environment
+// ---------------------------------------------------------------------------------------- floating-point environment
 
 TEST_CASE("the caller's rounding mode does not matter and stays", "[kernels][dispatch]") {
   for (const Variant variant : twin::variants()) {

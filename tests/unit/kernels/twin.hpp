@@ -50,8 +50,7 @@ To bits_as(From from) {
   return to;
 }
 
-// ------------------------------------------------------------------------------------------------------------------------
-// floats
+// ------------------------------------------------------------------------------------------------------------ floats
 
 struct Format {
   int exponent_bits;
@@ -127,8 +126,7 @@ inline std::uint64_t f64_bits(double value) {
   return std::isnan(value) ? format_of(Dtype::f64).nan() : bits_as<std::uint64_t>(value);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
-// elements
+// ---------------------------------------------------------------------------------------------------------- elements
 
 inline Int128 integer_of(Dtype dtype, std::uint64_t bits) {
   const Int128 value = static_cast<Int128>(bits);
@@ -172,8 +170,7 @@ inline std::uint64_t divide(Dtype dtype, std::uint64_t value, std::uint32_t divi
   return integer_bits(dtype, integer_of(dtype, value) / static_cast<Int128>(divisor));
 }
 
-// ----------------------------------------------------------------------------------------------------------------------
-// memory
+// ------------------------------------------------------------------------------------------------------------ memory
 
 inline std::uint64_t get(Dtype dtype, const void* data, std::size_t index) {
   const std::size_t size = hawser::dtype_size(dtype);
@@ -267,8 +264,7 @@ inline std::size_t mismatch(const Array& a, const Array& b) {
   return i;
 }
 
-// ----------------------------------------------------------------------------------------------------------------------
-// values
+// ------------------------------------------------------------------------------------------------------------ values
 
 // Where arithmetic has its corners.
 inline std::vector<std::uint64_t> special_values(Dtype dtype) {
