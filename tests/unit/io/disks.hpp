@@ -19,8 +19,10 @@
 
 namespace hawser::test {
 
-// What to do with a call: 0: make it; -errno: that, and do not make it; short_write: a pwrite writes half and says so.
+// What to do with a call: 0: make it; -errno: that, and do not make it; short_write: a pwrite writes half and says so;
+// done_but_fails: make it, and say EIO (not of calls that return a descriptor).
 inline constexpr int short_write = 1;
+inline constexpr int done_but_fails = 2;
 
 // Asks `fault` about each call that may fail, in order, and makes it on the disk below.
 class FaultyDisk : public io::FileSystem {
@@ -41,35 +43,30 @@ class FaultyDisk : public io::FileSystem {
   ssize_t pwrite(int fd, std::span<const std::uint8_t> bytes, off_t offset) override {
     const int error = ask("pwrite");
     if (error < 0) return error;
-    return below_.pwrite(fd, error == short_write ? bytes.first((bytes.size() + 1) / 2) : bytes, offset);
+    const ssize_t wrote = below_.pwrite(fd, error == short_write ? bytes.first((bytes.size() + 1) / 2) : bytes, offset);
+    return error == done_but_fails ? -EIO : wrote;
   }
   int ftruncate(int fd, off_t size) override {
-    const int error = ask("ftruncate");
-    return error < 0 ? error : below_.ftruncate(fd, size);
+    return made("ftruncate", [&] { return below_.ftruncate(fd, size); });
   }
   int fsync(int fd) override {
-    const int error = ask("fsync");
-    return error < 0 ? error : below_.fsync(fd);
+    return made("fsync", [&] { return below_.fsync(fd); });
   }
   int fdatasync(int fd) override {
-    const int error = ask("fdatasync");
-    return error < 0 ? error : below_.fdatasync(fd);
+    return made("fdatasync", [&] { return below_.fdatasync(fd); });
   }
   int flock(int fd, int operation) override {
     const int error = ask("flock");
     return error < 0 ? error : below_.flock(fd, operation);
   }
   int mkdir(const std::string& path, mode_t mode) override {
-    const int error = ask("mkdir");
-    return error < 0 ? error : below_.mkdir(path, mode);
+    return made("mkdir", [&] { return below_.mkdir(path, mode); });
   }
   int rename(const std::string& from, const std::string& to) override {
-    const int error = ask("rename");
-    return error < 0 ? error : below_.rename(from, to);
+    return made("rename", [&] { return below_.rename(from, to); });
   }
   int unlink(const std::string& path) override {
-    const int error = ask("unlink");
-    return error < 0 ? error : below_.unlink(path);
+    return made("unlink", [&] { return below_.unlink(path); });
   }
   off_t size(int fd) override {
     const int error = ask("size");
@@ -84,6 +81,13 @@ class FaultyDisk : public io::FileSystem {
   int ask(const std::string& call) {
     ++calls;
     return fault(call);
+  }
+  template <typename Call>
+  int made(const std::string& name, const Call& call) {
+    const int error = ask(name);
+    if (error < 0) return error;
+    const int result = call();
+    return error == done_but_fails ? -EIO : result;
   }
   io::FileSystem& below_;
 };
@@ -102,9 +106,13 @@ class MemoryDisk : public io::FileSystem {
   static constexpr Crash crashes[] = {Crash::keep_all, Crash::lose_all, Crash::lose_names, Crash::lose_bytes,
                                       Crash::tear};
 
-  void crash(Crash kind) {
+  // The process has died; what it wrote is there, but still not on the disk.
+  void kill() {
     open_.clear();
     locked_.clear();
+  }
+  void crash(Crash kind) {
+    kill();
     const bool names_lost = kind == Crash::lose_all || kind == Crash::lose_names;
     if (names_lost) names_ = names_synced_;
     for (auto& [path, file] : names_) {

@@ -566,13 +566,13 @@ TEST_CASE("one call fails: that put is refused and leaves no trace, and the next
   const int calls = calls_of_history();
   int refused = 0;
   for (int n = 1; n <= calls; ++n) {
-    for (const int error : {-ENOSPC, -EIO, -EROFS, test::short_write}) {
+    for (const int error : {-ENOSPC, -EIO, -EROFS, test::short_write, test::done_but_fails}) {
       for (const MemoryDisk::Crash kind : {MemoryDisk::Crash::keep_all, MemoryDisk::Crash::lose_all}) {
         INFO("call " << n << ", error " << error << ", kind " << static_cast<int>(kind));
         MemoryDisk memory;
         FaultyDisk disk(memory);
         disk.fault = [&](const std::string& call) {
-          return disk.calls == n && (error < 0 || call == "pwrite") ? error : 0;
+          return disk.calls == n && (error != test::short_write || call == "pwrite") ? error : 0;
         };
         History history;
         run_history(disk, "/log", history, true);
@@ -591,15 +591,59 @@ TEST_CASE("one call fails: that put is refused and leaves no trace, and the next
 TEST_CASE("one call fails and is not tried again: the acknowledged puts are there, exactly") {
   const int calls = calls_of_history();
   for (int n = 1; n <= calls; ++n) {
+    for (const int error : {-ENOSPC, test::done_but_fails}) {
+      // Nothing is put after the failure: only what the failed put itself did can take its trace away.
+      MemoryDisk memory;
+      FaultyDisk disk(memory);
+      bool failed = false;
+      disk.fault = [&](const std::string&) {
+        failed = failed || disk.calls == n;
+        return disk.calls == n ? error : 0;
+      };
+      History history;
+      {
+        const auto log = FileLog::open("/log", small_log, disk);
+        for (std::uint32_t i = 0; log.ok() && i < history_puts && !failed; ++i) {
+          const Bytes value = value_of(i, 20 + i * 13 % 60);
+          if (log.value()->put(i % 4, value).ok()) history.acknowledged[i % 4] = value;
+        }
+      }
+      memory.crash(MemoryDisk::Crash::lose_all);
+      INFO("call " << n << ", error " << error);
+      const std::string wrong = judge(memory, "/log", history, true);
+      REQUIRE(wrong.empty());
+    }
+  }
+}
+
+TEST_CASE("what an open has found is on the disk, whoever wrote it") {
+  const int calls = calls_of_history();
+  for (int n = 1; n <= calls; ++n) {
     MemoryDisk memory;
     FaultyDisk disk(memory);
-    disk.fault = [&](const std::string&) { return disk.calls == n ? -ENOSPC : 0; };
+    disk.fault = [&](const std::string&) { return disk.calls >= n ? -EIO : 0; };
     History history;
     run_history(disk, "/log", history, false);
+    memory.kill();
+    FileLog::Values found = open_log("/log", small_log, memory)->values();
     memory.crash(MemoryDisk::Crash::lose_all);
     INFO("call " << n);
-    const std::string wrong = judge(memory, "/log", history, true);
-    REQUIRE(wrong.empty());
+    REQUIRE(open_log("/log", small_log, memory)->values() == found);
+
+    // And what is put then goes into the file that has the name on the disk, too.
+    MemoryDisk second;
+    FaultyDisk until(second);
+    until.fault = [&](const std::string&) { return until.calls >= n ? -EIO : 0; };
+    History again;
+    run_history(until, "/log", again, false);
+    second.kill();
+    {
+      const auto log = open_log("/log", small_log, second);
+      REQUIRE(log->put(77, Bytes{7, 7}).ok());
+      found = log->values();
+    }
+    second.crash(MemoryDisk::Crash::lose_all);
+    REQUIRE(open_log("/log", small_log, second)->values() == found);
   }
 }
 
