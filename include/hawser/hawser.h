@@ -79,14 +79,32 @@ typedef struct hawser_coordinator_config {
   uint32_t peer_timeout_ms; /**< silence after which a peer is lost, 0 = 6 x heartbeat; at least 2 x heartbeat, at least 100 */
   uint32_t peers_max;       /**< most peers of the run, members and waiting ones together, 0 = 1024 */
   uint32_t reserved;        /**< 0 */
+  /** Directory of the view log. Every view is on the disk before it is announced, and a coordinator that is started with
+   *  the same directory goes on where the last one ended. NULL: views are kept in memory only. */
+  const char *log_dir;
+  /** Other coordinators, "HOST:PORT,...", that stand before this one in the members' lists: this one is a standby. It leads
+   *  groups whose members come to it, and forms no new ones. NULL: this is the first. */
+  const char *standby_of;
+  /** "http://HOST:PORT,...": views are kept in this etcd (3.4 or newer), and of all coordinators that name it the one that
+   *  holds its leader key leads. Not together with log_dir. NULL: none. */
+  const char *etcd;
+  const char *etcd_prefix; /**< in front of all keys, NULL = "hawser/"; another one for every run */
 } hawser_coordinator_config_t;
-#define HAWSER_COORDINATOR_CONFIG_INIT {sizeof(hawser_coordinator_config_t), NULL, 0, 0, 0, 0}
+#define HAWSER_COORDINATOR_CONFIG_INIT {sizeof(hawser_coordinator_config_t), NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL}
 
 /** Starts a coordinator on a thread of its own; it accepts peers when the call returns.
  *  Lifetime  until hawser_coordinator_destroy. The config is copied.
- *  Errors    BAD_ADDRESS: listen does not parse or resolve; ADDRESS_IN_USE; RESOURCE; INVALID_ARGUMENT. */
+ *  Errors    BAD_ADDRESS: listen does not parse or resolve; ADDRESS_IN_USE; RESOURCE: memory, threads, or the log directory
+ *            cannot be made, written or locked; INVALID_ARGUMENT; INTERNAL: the log is damaged, see
+ *            hawser_coordinator_repair_log. An etcd that does not answer is no error: the coordinator waits for it. */
 HAWSER_API hawser_status_t hawser_coordinator_start(const hawser_coordinator_config_t *config,
                                                     hawser_coordinator_t **coordinator_out);
+
+/** Cuts a damaged view log at the first record that cannot be read, and keeps the whole of it beside as *.damaged. Views
+ *  after the damage are lost to the coordinator: members that know a newer one bring it, if most of them come.
+ *  Shapes    text: capacity bytes for a sentence about what was done, NUL-terminated; NULL: none is wanted.
+ *  Errors    RESOURCE: the directory cannot be read or written, or a coordinator is using it; INVALID_ARGUMENT. */
+HAWSER_API hawser_status_t hawser_coordinator_repair_log(const char *log_dir, char *text, size_t capacity);
 
 /** The address it listens on, "IP:PORT" with the real port, for hawser_comm_config_t.coordinators.
  *  Shapes    buffer: capacity bytes; 64 are enough for every address. Always NUL-terminated on success.

@@ -1,10 +1,14 @@
 // The coordinator's calls of the C API.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstring>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "api/handles.hpp"
 #include "api/support.hpp"
@@ -49,6 +53,19 @@ void close_slot(const hawser_coordinator_t* handle) {
   }
 }
 
+std::vector<std::string> split(const char* list) {
+  std::vector<std::string> out;
+  std::string item;
+  for (const char* at = list == nullptr ? "" : list;; ++at) {
+    if (*at != ',' && *at != '\0') {
+      if (*at != ' ') item += *at;
+      continue;
+    }
+    if (!item.empty()) out.push_back(std::exchange(item, {}));
+    if (*at == '\0') return out;
+  }
+}
+
 Status no_coordinator_handle() { return {Code::INVALID_HANDLE, "the coordinator handle is NULL or was destroyed"}; }
 
 }  // namespace
@@ -71,6 +88,10 @@ hawser_status_t hawser_coordinator_start(const hawser_coordinator_config_t* conf
     options.peer_timeout_ms = given.peer_timeout_ms != 0 ? given.peer_timeout_ms : 6 * options.heartbeat_ms;
     if (given.peers_max != 0) options.peers_max = given.peers_max;
     if (given.reserved != 0) return {Code::UNSUPPORTED, "hawser_coordinator_config_t.reserved is not 0"};
+    if (given.log_dir != nullptr) options.log_dir = given.log_dir;
+    options.standby_of = split(given.standby_of);
+    options.etcd = split(given.etcd);
+    if (given.etcd_prefix != nullptr) options.etcd_prefix = given.etcd_prefix;
     auto service = runtime::CoordinatorService::start(options);
     if (!service.ok()) return service.status();
     std::shared_ptr<runtime::CoordinatorService> shared = std::move(service.value());
@@ -80,6 +101,21 @@ hawser_status_t hawser_coordinator_start(const hawser_coordinator_config_t* conf
       return status;
     }
     *coordinator_out = handle;
+    return {};
+  });
+}
+
+hawser_status_t hawser_coordinator_repair_log(const char* log_dir, char* text, size_t capacity) {
+  return guarded("hawser_coordinator_repair_log", [&]() -> Status {
+    if (log_dir == nullptr || *log_dir == '\0') return {Code::INVALID_ARGUMENT, "log_dir is empty"};
+    if (text != nullptr && capacity == 0) return {Code::INVALID_ARGUMENT, "text has a capacity of 0"};
+    const auto done = runtime::repair_log(log_dir);
+    if (!done.ok()) return done.status();
+    if (text != nullptr) {
+      const std::size_t size = std::min(done.value().size(), capacity - 1);
+      std::memcpy(text, done.value().data(), size);
+      text[size] = '\0';
+    }
     return {};
   });
 }

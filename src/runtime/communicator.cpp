@@ -23,7 +23,7 @@ namespace {
 using protocol::Member;
 
 constexpr std::int64_t retry_ms_min = 100;  // between attempts to connect, doubling
-constexpr std::int64_t retry_ms_max = 2000;
+constexpr std::int64_t retry_ms_max = 1000;
 constexpr std::size_t handshakes_max = 256;  // incoming connections that have not said who they are
 constexpr std::uint32_t strands_max = 64;
 
@@ -124,6 +124,7 @@ class Communicator::Control {
   LogLimit log_limit_;
   std::size_t coordinator_index_ = 0;
   std::size_t failures_ = 0;  // since an address answered
+  std::size_t asked_ = 0;     // addresses in a row that lead no group of this number, or do not answer
   std::int64_t reconnect_delay_ms_ = retry_ms_min;
   std::string coordinator_host_;  // numeric, as reached
   std::string coordinator_text_;
@@ -154,6 +155,7 @@ Status Communicator::Control::start() {
   config.min_size = options_.min_size;
   config.name = options_.name;
   config.codecs = options_.codecs;
+  config.addresses = static_cast<std::uint32_t>(options_.coordinators.size());
   engine_ = std::make_unique<Engine>(std::move(config),
                                      [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); });
   return engine_->start_threads(options_.io_threads);
@@ -204,9 +206,10 @@ void Communicator::Control::perform(ControlTask& task) {
     log::message(log::Subsystem::member, log::Level::trace, "{} says {}", short_name(engine_->self()),
                  message_name(sent->message));
     if (control_) control_->send(sent->message);
-  } else if (std::holds_alternative<Member::CloseControl>(task)) {
+  } else if (auto* closed = std::get_if<Member::CloseControl>(&task)) {
     if (control_) control_->close();
-    on_control_closed(Status(Code::NO_COORDINATOR, "closed here"));
+    const auto gone = std::move(control_);
+    if (gone) coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, closed->why)));
   } else if (auto* wanted = std::get_if<Member::Listen>(&task)) {
     listen(*wanted);
   } else if (auto* met = std::get_if<Member::Meet>(&task)) {
@@ -216,6 +219,7 @@ void Communicator::Control::perform(ControlTask& task) {
   } else if (auto* installed = std::get_if<Member::ViewInstalled>(&task)) {
     view_installed(*installed);
   } else if (auto* lost = std::get_if<StrandLost>(&task)) {
+    if (lost->link_lost) engine_->step(Member::LinkLost{lost->peer});
     if (lost->dialled && met_.contains(lost->peer)) dial_failed({lost->peer, lost->index}, lost->why);
   } else if (std::holds_alternative<Member::Ended>(task)) {
     ended_ = true;
@@ -288,13 +292,16 @@ void Communicator::Control::connect_coordinator() {
   if (ended_ || control_) return;
   const io::Endpoint& endpoint = options_.coordinators[coordinator_index_ % options_.coordinators.size()];
   const std::string address = io::format_endpoint(endpoint.host, endpoint.port.value_or(0));
-  connector_ =
-      std::make_unique<io::TcpConnector>(*loop_, endpoint.host, endpoint.port.value_or(0), io::ConnectTimeouts{},
-                                         [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
-                                           const auto gone = std::move(connector_);
-                                           if (!stream.ok()) return coordinator_failed(stream.status());
-                                           coordinator_connected(std::move(stream.value()), address);
-                                         });
+  io::ConnectTimeouts timeouts;
+  if (options_.coordinators.size() > 1) {  // one of them may be gone without a word; the next must have its turn
+    timeouts.address_ms = engine_->is_member() ? std::max<std::int64_t>(200, engine_->peer_timeout_ms() / 3) : 2000;
+  }
+  connector_ = std::make_unique<io::TcpConnector>(*loop_, endpoint.host, endpoint.port.value_or(0), timeouts,
+                                                  [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
+                                                    const auto gone = std::move(connector_);
+                                                    if (!stream.ok()) return coordinator_failed(stream.status());
+                                                    coordinator_connected(std::move(stream.value()), address);
+                                                  });
 }
 
 // Tries the next address; after the last one, waits a little and begins again. A name that does not resolve will not do
@@ -307,6 +314,7 @@ void Communicator::Control::coordinator_failed(const Status& why) {
       last_failure_ += (last_failure_.empty() ? "" : "; ") + why.text();
     }
   }
+  ++asked_;
   unresolved_ = (why.code() == Code::BAD_ADDRESS ? unresolved_ : 0) + (why.code() == Code::BAD_ADDRESS ? 1 : 0);
   ++failures_;
   ++coordinator_index_;
@@ -324,14 +332,17 @@ void Communicator::Control::coordinator_failed(const Status& why) {
 void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream> stream, const std::string& address) {
   coordinator_host_ = stream->remote().host();
   coordinator_text_ = address;
+  const bool asked_all = asked_ >= options_.coordinators.size();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
+  if (options_.coordinators.size() > 1) options.first_message_ms = 2000;
   ControlChannel::Handler handler;
   handler.on_message = [this](wire::Message message) {
     if (std::holds_alternative<wire::Welcome>(message)) {
       const std::lock_guard hold(join_mutex_);
       last_failure_.clear();
       failures_ = 0;
+      asked_ = 0;
       reconnect_delay_ms_ = retry_ms_min;
     }
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
@@ -341,7 +352,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   handler.on_closed = [this](const Status& why) { on_control_closed(why); };
   control_ = std::make_unique<ControlChannel>(*loop_, std::move(stream), options, std::move(handler));
   control_->raise_limit();
-  engine_->step(Member::ControlOpened{});
+  engine_->step(Member::ControlOpened{asked_all});
 }
 
 void Communicator::Control::on_control_closed(const Status& why) {
@@ -352,15 +363,18 @@ void Communicator::Control::on_control_closed(const Status& why) {
                  "lost the coordinator at {} ({}); operations go on, joins and losses wait for it", coordinator_text_,
                  why.text());
     engine_->step(Member::ControlClosed{why.text()});
+    --coordinator_index_;  // the connection may have broken alone: the same address is tried first
     coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
     return;
   }
+  engine_->step(Member::ControlClosed{why.text()});
   switch (why.code()) {
     case Code::NOT_A_COORDINATOR:
     case Code::VERSION_MISMATCH:
       return join_failed(Status(why.code(), fmt::format("{}: {}", coordinator_text_, why.text())));
     case Code::TIMEOUT:
     case Code::INVALID_ARGUMENT:
+      if (options_.coordinators.size() > 1) break;  // one of them may be stopped or cut off
       return join_failed(Status(Code::NOT_A_COORDINATOR, fmt::format("{} does not answer like a coordinator: {}",
                                                                      coordinator_text_, why.text())));
     default:
@@ -395,6 +409,10 @@ void Communicator::Control::listen(const Member::Listen& wanted) {
 
 void Communicator::Control::meet(const Member::Meet& meet) {
   met_[meet.peer.id] = Met{meet.peer, meet.ticket};
+  if (meet.dial && up_.contains({meet.peer.id, 0})) {  // another coordinator has introduced them before
+    engine_->step(Member::Linked{meet.peer.id});
+    return;
+  }
   if (meet.dial) {
     dial({meet.peer.id, 0});
     return;
@@ -485,6 +503,7 @@ void Communicator::Control::dial_failed(StrandKey key, const std::string& why) {
   attempt.connector.reset();
   attempt.channel.reset();
   attempt.last_failure = why;
+  if (key.second == 0 && !engine_->is_member()) engine_->step(Member::LinkLost{key.first});
   log::message(log::Subsystem::net, log::Level::debug, "strand {} to {}: {}; trying again", key.second,
                short_name(key.first), why);
   attempt.retry = std::make_unique<io::Timer>(*loop_, [this, key] { dial_again(key); });

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/log.hpp"
+#include "io/file_log.hpp"
 #include "io/random.hpp"
 #include "io/uv/event_loop.hpp"
 #include "io/uv/tcp.hpp"
@@ -23,6 +24,9 @@
 #include "protocol/membership/coordinator.hpp"
 #include "runtime/control_channel.hpp"
 #include "runtime/log_limit.hpp"
+#include "runtime/store_thread.hpp"
+#include "runtime/view_store.hpp"
+#include "wire/control.hpp"
 
 namespace hawser::runtime {
 namespace {
@@ -42,7 +46,32 @@ Status check(const CoordinatorOptions& options) {
   }
   if (options.peers_max == 0) return invalid("peers_max is 0");
   if (options.hello_ms <= 0) return invalid("hello_ms must be greater than 0");
+  if (!options.log_dir.empty() && !options.etcd.empty()) {
+    return invalid("log_dir and etcd are both set: views are kept in one place");
+  }
   return {};
+}
+
+using Stored = ViewStore::Values;
+
+// What an earlier process has stored: by group, how its last view was installed.
+Result<std::vector<Coordinator::Restored>> decode_stored(const Stored& stored, const std::string& where) {
+  std::vector<Coordinator::Restored> out;
+  for (const auto& [group, bytes] : stored) {
+    wire::ControlDecoder decoder;
+    decoder.set_payload_bytes_max(wire::control_bytes_max);
+    decoder.append(bytes);
+    auto message = decoder.next();
+    if (!message.ok()) {
+      return Status(message.status().code(), fmt::format("{}: group {}: {}", where, group, message.status().text()));
+    }
+    const auto* install = message.value() ? std::get_if<wire::Install>(&*message.value()) : nullptr;
+    if (install == nullptr) {
+      return Status(Code::INVALID_ARGUMENT, fmt::format("{}: group {}: what is stored is no view", where, group));
+    }
+    out.push_back({static_cast<std::uint32_t>(group), *install});
+  }
+  return out;
 }
 
 }  // namespace
@@ -63,6 +92,9 @@ struct CoordinatorService::Core {
   std::unique_ptr<io::Timer> tick;
   std::unique_ptr<Coordinator> machine;
   RunId run;
+  bool loopback_only = false;
+  std::unique_ptr<StoreThread> store;
+  std::string where;  // the store, for people
   std::map<ConnId, Conn> conns;
   std::set<ConnId> nameless;  // of conns, those without a good Hello and those closing; the oldest first
   ConnId conn_last = 0;
@@ -76,14 +108,8 @@ struct CoordinatorService::Core {
   std::condition_variable changed;
   bool ended = false;  // guarded by mutex
 
-  Status open(io::ListenSocket socket, RunId run_id, Id128 secret) {
-    run = run_id;
-    machine = std::make_unique<Coordinator>(protocol::CoordinatorConfig{.run = run,
-                                                                        .heartbeat_ms = options.heartbeat_ms,
-                                                                        .peer_timeout_ms = options.peer_timeout_ms,
-                                                                        .peers_max = options.peers_max,
-                                                                        .loopback_only = socket.address.is_loopback(),
-                                                                        .secret = secret});
+  Status open(io::ListenSocket socket, std::unique_ptr<ViewStore> views) {
+    loopback_only = socket.address.is_loopback();
     tick = std::make_unique<io::Timer>(*loop, [this] { feed(Coordinator::Tick{}); });
     Result<std::unique_ptr<io::Notifier>> notifier = io::Notifier::create(*loop, [this] { end("stopped"); });
     if (!notifier.ok()) return notifier.status();
@@ -92,8 +118,64 @@ struct CoordinatorService::Core {
     if (!listening.ok()) return listening.status();
     stop_request = std::move(notifier.value());
     listener = std::move(listening.value());
-    log::message(log::Subsystem::coordinator, log::Level::info, "listening on {}, run {}", address, to_string(run));
+    log::message(log::Subsystem::coordinator, log::Level::info, "listening on {}", address);
+    if (!views) return lead({});
+    where = views->describe();
+    if (options.etcd.empty()) {  // a log is had at once or not at all
+      auto stored = views->acquire();
+      if (!stored.ok()) return stored.status();
+      if (Status status = lead(stored.value()); !status.ok()) return status;
+    }
+    auto started = StoreThread::start(
+        std::move(views), [mailbox = loop->mailbox()](std::function<void()> task) { mailbox->post(std::move(task)); },
+        [this](const Status& why) { deposed(why.text()); });
+    if (!started.ok()) return started.status();
+    store = std::move(started.value());
+    if (!options.etcd.empty()) campaign();
     return {};
+  }
+
+  // From now on this process orders the views. Its machine is new: terms and tickets of an earlier one are not reused.
+  Status lead(const Stored& stored) {
+    auto restored = decode_stored(stored, where);
+    const Result<Id128> run_id = io::random_id();
+    const Result<Id128> secret = io::random_id();
+    if (!restored.ok()) return restored.status();
+    if (!run_id.ok() || !secret.ok()) return run_id.ok() ? secret.status() : run_id.status();
+    static_cast<Id128&>(run) = run_id.value();
+    machine = std::make_unique<Coordinator>(
+        protocol::CoordinatorConfig{.run = run,
+                                    .heartbeat_ms = options.heartbeat_ms,
+                                    .peer_timeout_ms = options.peer_timeout_ms,
+                                    .peers_max = options.peers_max,
+                                    .loopback_only = loopback_only,
+                                    .secret = secret.value(),
+                                    .standby_of = fmt::format("{}", fmt::join(options.standby_of, ", ")),
+                                    .arbiter = !options.etcd.empty()});
+    log::message(log::Subsystem::coordinator, log::Level::info, "{}: run {}{}{}", address, to_string(run),
+                 where.empty() ? "" : ", views in ", where);
+    for (const Coordinator::Restored& group : restored.value()) feed(group);
+    return {};
+  }
+
+  void campaign() {
+    store->acquire([this](Result<Stored> stored) {
+      if (!running) return;
+      if (!stored.ok()) return end(stored.status().text());
+      if (Status status = lead(stored.value()); !status.ok()) end(status.text());
+    });
+  }
+
+  // Another process may lead now: this one forgets everything and stands in line again.
+  void deposed(const std::string& why) {
+    if (!running || !machine) return;
+    log::message(log::Subsystem::coordinator, log::Level::warn, "{} leads no more: {}", address, why);
+    machine.reset();
+    tick->stop();
+    events.clear();
+    conns.clear();
+    nameless.clear();
+    campaign();
   }
 
   void end(const std::string& why) {
@@ -104,6 +186,7 @@ struct CoordinatorService::Core {
     conns.clear();
     nameless.clear();
     events.clear();
+    store.reset();
     log::message(log::Subsystem::coordinator, log::Level::info, "{}: {}", address, why);
     const std::lock_guard lock(mutex);
     ended = true;
@@ -157,17 +240,18 @@ struct CoordinatorService::Core {
 
   std::optional<wire::Message> last_word(const Status& status) const {
     if (status.code() != Code::VERSION_MISMATCH) return std::nullopt;
-    return wire::Refuse{run, static_cast<std::uint32_t>(status.code()), status.text()};
+    return wire::Refuse{{}, static_cast<std::uint32_t>(status.code()), status.text()};
   }
 
   // --------------------------------------------------------------------------------------------------------- orders
 
   void feed(Coordinator::Event event) {
     if (!running) return;
+    if (!machine) return turn_away(event);
     events.push_back(std::move(event));
     if (stepping) return;
     stepping = true;
-    while (running && !events.empty()) {
+    while (running && machine && !events.empty()) {
       const Coordinator::Event next = std::move(events.front());
       events.pop_front();
       Result<Id128> random = io::random_id();
@@ -183,13 +267,23 @@ struct CoordinatorService::Core {
       }
     }
     stepping = false;
-    if (!running) return;
+    if (!running || !machine) return;
     const std::optional<protocol::Millis> due = machine->next_deadline();
     if (due) {
       tick->start(*due - io::now_ms());
     } else {
       tick->stop();
     }
+  }
+
+  // While another process leads, this one only says so.
+  void turn_away(const Coordinator::Event& event) {
+    const auto* received = std::get_if<Coordinator::Received>(&event);
+    const auto it = received == nullptr ? conns.end() : conns.find(received->conn);
+    if (it == conns.end()) return;
+    it->second.channel->send(wire::Refuse{
+        {}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), "another coordinator leads, by the word of " + where});
+    perform(Coordinator::Close{received->conn, "another leads"}, true);
   }
 
   bool is_stranger(const Coordinator::Event& event) const {
@@ -218,9 +312,17 @@ struct CoordinatorService::Core {
     it->second.channel->raise_limit();
   }
 
-  // The view is kept in memory only: it is as durable as it will be.
   void perform(const Coordinator::Persist& order, bool) {
-    events.emplace_back(Coordinator::Persisted{order.group, order.view.number});
+    const std::uint64_t number = order.install.view.number;
+    if (!store) {  // kept in memory only: it is as durable as it will be
+      events.emplace_back(Coordinator::Persisted{order.group, number});
+      return;
+    }
+    store->put(order.group, wire::encode(order.install), [this, group = order.group, number](const Status& status) {
+      if (status.ok()) return feed(Coordinator::Persisted{group, number});
+      // Any other failure means that another process may write now, which is said separately.
+      if (status.code() == Code::RESOURCE) feed(Coordinator::PersistFailed{group, number, status.text()});
+    });
   }
 
   void perform(const Coordinator::Note& note, bool stranger) {
@@ -235,6 +337,16 @@ struct CoordinatorService::Core {
   }
 };
 
+Result<std::string> repair_log(const std::string& log_dir) {
+  auto repaired = io::FileLog::repair(log_dir);
+  if (!repaired.ok()) return repaired.status();
+  const io::FileLog::Repaired& done = repaired.value();
+  if (done.bytes_cut == 0)
+    return fmt::format("the log in {} is whole: {} records, nothing done", log_dir, done.records_kept);
+  return fmt::format("kept {} records, cut {} bytes ({}); the original is {}", done.records_kept, done.bytes_cut,
+                     done.damage, done.saved_as);
+}
+
 CoordinatorService::CoordinatorService(std::unique_ptr<Core> core) : core_(std::move(core)) {}
 
 Result<std::unique_ptr<CoordinatorService>> CoordinatorService::start(const CoordinatorOptions& options) {
@@ -244,9 +356,17 @@ Result<std::unique_ptr<CoordinatorService>> CoordinatorService::start(const Coor
   const std::uint16_t port = *endpoint.value().port;
   Result<io::ListenSocket> socket = io::bind_listener({.host = endpoint.value().host, .ports = {port, port}});
   if (!socket.ok()) return socket.status();
-  const Result<Id128> run = io::random_id();
-  const Result<Id128> secret = io::random_id();
-  if (!run.ok() || !secret.ok()) return run.ok() ? secret.status() : run.status();
+  std::unique_ptr<ViewStore> views;
+  if (!options.log_dir.empty()) views = make_file_store(options.log_dir);
+  if (!options.etcd.empty()) {
+    EtcdOptions etcd;
+    etcd.endpoints = options.etcd;
+    etcd.prefix = options.etcd_prefix;
+    etcd.ttl_s = std::max<std::uint32_t>(3, 3 * options.peer_timeout_ms / 1000);
+    auto made = make_etcd_store(std::move(etcd));
+    if (!made.ok()) return made.status();
+    views = std::move(made.value());
+  }
   Result<std::unique_ptr<io::EventLoop>> loop = io::EventLoop::start("hawser-coord");
   if (!loop.ok()) return loop.status();
 
@@ -255,7 +375,7 @@ Result<std::unique_ptr<CoordinatorService>> CoordinatorService::start(const Coor
   core->address = socket.value().address.text();
   core->loop = std::move(loop.value());
   Status opened;
-  core->loop->call([&] { opened = core->open(std::move(socket.value()), RunId{run.value()}, secret.value()); });
+  core->loop->call([&] { opened = core->open(std::move(socket.value()), std::move(views)); });
   std::unique_ptr<CoordinatorService> service(new CoordinatorService(std::move(core)));
   if (!opened.ok()) return opened;
   return service;

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/status.hpp"
 
@@ -18,7 +20,17 @@ struct CoordinatorOptions {
   std::uint32_t peer_timeout_ms = 6000;
   std::uint32_t peers_max = 1024;
   std::int64_t hello_ms = 10000;  // for the first message of a connection
+  // Where views are written before they are announced; empty: nowhere, they end with the process. At most one of the
+  // two.
+  std::string log_dir{};
+  std::vector<std::string> etcd{};  // "http://HOST:PORT", tried in turn
+  std::string etcd_prefix = "hawser/";
+  // The coordinators in front of this one in the members' lists, as text for messages; not empty: a standby.
+  std::vector<std::string> standby_of{};
 };
+
+// Keeps what can be read of a damaged log; a sentence about what was done.
+Result<std::string> repair_log(const std::string& log_dir);
 
 class CoordinatorService {
  public:

@@ -32,12 +32,27 @@ void fields(Archive& a, T& v) {
   a.number(v.joined);
 }
 
+template <typename Archive, Is<Term> T>
+void fields(Archive& a, T& v) {
+  a.number(v.count);
+  a.number(v.instance);
+}
+
+template <typename Archive, Is<BrokenEdge> T>
+void fields(Archive& a, T& v) {
+  a.number(v.low);
+  a.number(v.high);
+}
+
 template <typename Archive, Is<View> T>
 void fields(Archive& a, T& v) {
+  a.bits128(v.lineage);
+  a.choice(v.rule, rule_count);
   a.number(v.number);
   a.number(v.epoch);
   a.number(v.generation);
   a.list(v.members, members_max);
+  a.list(v.broken, broken_edges_max);
 }
 
 template <typename Archive, Is<OpKey> T>
@@ -97,8 +112,12 @@ void fields(Archive& a, T& v) {
   a.number(v.group);
   a.number(v.min_size);
   a.text(v.name, name_bytes_max);
-  a.bits128(v.run);
+  a.bits128(v.lineage);
   a.number(v.view);
+  a.item(v.promised);
+  a.boolean(v.sealed);
+  a.number(v.addresses);
+  a.boolean(v.asked_all);
 }
 
 template <typename Archive, Is<Welcome> T>
@@ -112,7 +131,7 @@ void fields(Archive& a, T& v) {
 
 template <typename Archive, Is<Refuse> T>
 void fields(Archive& a, T& v) {
-  a.bits128(v.run);
+  a.bits128(v.lineage);
   a.number(v.code);
   a.text(v.text, text_bytes_max);
 }
@@ -169,7 +188,9 @@ void fields(Archive& a, T& v) {
 }
 
 template <typename Archive, Is<Leave> T>
-void fields(Archive&, T&) {}
+void fields(Archive& a, T& v) {
+  a.boolean(v.aborted);
+}
 
 template <typename Archive, Is<Heartbeat> T>
 void fields(Archive& a, T& v) {
@@ -190,26 +211,45 @@ void fields(Archive& a, T& v) {
   a.text(v.text, text_bytes_max);
 }
 
-template <typename Archive, Is<Seal> T>
-void fields(Archive& a, T& v) {
-  a.number(v.term);
-}
-
-template <typename Archive, Is<SealReply> T>
-void fields(Archive& a, T& v) {
-  a.number(v.term);
-  a.number(v.view);
-  a.list(v.ops, seal_ops_max);
-}
-
 template <typename Archive, Is<Install> T>
 void fields(Archive& a, T& v) {
-  a.number(v.term);
+  a.item(v.term);
   a.item(v.view);
   a.boolean(v.sealed);
   a.number(v.admit_target);
   a.list(v.outcomes, seal_ops_max);
   a.list(v.departures, members_max);
+}
+
+template <typename Archive, Is<Seal> T>
+void fields(Archive& a, T& v) {
+  a.item(v.term);
+  a.boolean(v.recover);
+}
+
+template <typename Archive, Is<SealReply> T>
+void fields(Archive& a, T& v) {
+  a.item(v.term);
+  a.number(v.view);
+  a.list(v.ops, seal_ops_max);
+  a.list(v.accepted, 1);
+  a.list(v.last, 1);
+}
+
+template <typename Archive, Is<Propose> T>
+void fields(Archive& a, T& v) {
+  a.item(v.install);
+}
+
+template <typename Archive, Is<Accept> T>
+void fields(Archive& a, T& v) {
+  a.item(v.term);
+  a.number(v.view);
+}
+
+template <typename Archive, Is<LinkLost> T>
+void fields(Archive& a, T& v) {
+  a.bits128(v.peer);
 }
 
 // ---------------------------------------------------------------------------------------- messages between two peers

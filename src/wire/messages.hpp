@@ -13,10 +13,11 @@
 
 namespace hawser::wire {
 
-inline constexpr std::uint16_t version = 2;  // of the wire format: grows with every change that an old end cannot read
+inline constexpr std::uint16_t version = 3;  // of the wire format: grows with every change that an old end cannot read
 
 // Everything that comes from the network has a limit; all of them stand here.
-inline constexpr std::size_t control_bytes_max = 4U << 20;    // payload of a control frame; the longest Install fits
+inline constexpr std::size_t control_bytes_max =
+    12U << 20;  // payload of a control frame; a SealReply with two Installs fits
 inline constexpr std::size_t control_bytes_max_hello = 2048;  // payload of the first frame on any connection
 inline constexpr std::size_t name_bytes_max = 64;
 inline constexpr std::size_t host_bytes_max = 255;   // RFC 1035
@@ -27,6 +28,7 @@ inline constexpr std::size_t seal_ops_max = 2 * ops_open_max;  // open ones, and
 inline constexpr std::size_t done_committed_max = 64;          // keys in one Done
 inline constexpr std::size_t data_bytes_max = 4U << 20;        // payload of a data frame
 inline constexpr std::size_t small_payload_bytes_max = 4096;   // payload of a begin or done frame
+inline constexpr std::size_t broken_edges_max = 4096;          // pairs of members that cannot reach each other
 
 // --------------------------------------------------------------------------------------------------- building blocks
 
@@ -45,14 +47,41 @@ struct ViewMember {
   bool operator==(const ViewMember&) const = default;
 };
 
-// The immutable membership of a group. number grows by one with every view. epoch is the number of the last view that
-// removed a member: it fences data frames, since operations open then start again. generation is the number of the last
-// view that admitted one: it fences the matching of calls, since newcomers begin to count there.
+// The ballot of an order about views: members obey none below the highest they have seen. The instance is a random
+// number of the coordinator process, so two of them never use the same term; the count is compared first.
+struct Term {
+  std::uint64_t count = 0;
+  std::uint64_t instance = 0;
+  constexpr Term() = default;
+  constexpr Term(std::uint64_t c, std::uint64_t i = 0) : count(c), instance(i) {}  // a count alone is a term of tests
+  auto operator<=>(const Term&) const = default;
+};
+
+// Who may decide on the next view of a group; fixed when it is formed. alone: its coordinator, which is the only one
+// its members know. quorum: a coordinator with a majority of the members of the old and of the new view behind it.
+// arbiter: whoever holds the leader key of an outside store (etcd).
+enum class Rule : std::uint8_t { alone = 0, quorum = 1, arbiter = 2 };
+inline constexpr std::size_t rule_count = 3;
+
+// Two members, by rank, that have no connection with each other and cannot have one.
+struct BrokenEdge {
+  std::uint32_t low = 0;
+  std::uint32_t high = 0;  // low < high
+  auto operator<=>(const BrokenEdge&) const = default;
+};
+
+// The immutable membership of a group. lineage is drawn when the group is first formed and stays: views of different
+// lineages have nothing to do with one another. number grows by one with every view. epoch is the number of the last
+// view that removed a member: it fences data frames, since operations open then start again. generation is the number
+// of the last view that admitted one: it fences the matching of calls, since newcomers begin to count there.
 struct View {
   std::uint64_t number = 0;
   std::uint64_t epoch = 0;
   std::uint64_t generation = 0;
   std::vector<ViewMember> members;  // in rank order: newcomers are appended
+  LineageId lineage{};
+  Rule rule = Rule::alone;
+  std::vector<BrokenEdge> broken{};  // ascending
   bool operator==(const View&) const = default;
 };
 
@@ -111,9 +140,10 @@ enum class FaultReason : std::uint8_t {
   resource = 5,
   root_lost = 6,
   no_majority = 7,
-  not_finite = 8
+  not_finite = 8,
+  straggler = 9  // no vote against the operation: those who have not entered it are to be removed
 };
-inline constexpr std::size_t fault_reason_count = 9;
+inline constexpr std::size_t fault_reason_count = 10;
 
 // done: this member holds the result and has said so. committed: so has everyone.
 enum class OpPhase : std::uint8_t { open = 0, done = 1, committed = 2 };
@@ -153,14 +183,19 @@ struct Departure {
 
 // ----------------------------------------------------------------------------- messages between peer and coordinator
 
-// peer -> coordinator, first frame. A peer that was a member and lost its connection names its run and view.
+// peer -> coordinator, first frame. A member that comes back, to this coordinator or to another, says of what it is
+// one.
 struct Hello {
   PeerId peer;
   std::uint32_t group = 0;
   std::uint32_t min_size = 1;
   std::string name;
-  RunId run;               // zero, or the run it is a member of
-  std::uint64_t view = 0;  // number of its view then
+  LineageId lineage{};          // zero: it is no member yet and holds no proposal that would make it one
+  std::uint64_t view = 0;       // number of its view; 0: not a member yet
+  Term promised{};              // the highest it has seen
+  bool sealed = false;          // it waits for an Install
+  std::uint32_t addresses = 1;  // how many coordinators it knows
+  bool asked_all = false;       // none of them led its group: this one may form it
   bool operator==(const Hello&) const = default;
 };
 // coordinator -> peer
@@ -172,9 +207,10 @@ struct Welcome {
   bool loopback_only = false;  // the coordinator listens on loopback only, so all peers are on this host
   bool operator==(const Welcome&) const = default;
 };
-// coordinator -> peer, then it closes. code is a hawser_status_t.
+// coordinator -> peer, then it closes. code is a hawser_status_t; NO_COORDINATOR: this one does not lead the group, ask
+// another. A member believes EXPELLED only from a coordinator that leads its lineage.
 struct Refuse {
-  RunId run;
+  LineageId lineage;
   std::uint32_t code = 0;
   std::string text;
   bool operator==(const Refuse&) const = default;
@@ -225,13 +261,15 @@ struct AtPoint {
   std::uint64_t round = 0;
   bool operator==(const AtPoint&) const = default;
 };
-// coordinator -> members: nobody waits any more; go on.
+// coordinator -> members: nobody waits any more; go on. round 0: whatever round it was.
 struct AdmitCancel {
   std::uint64_t round = 0;
   bool operator==(const AdmitCancel&) const = default;
 };
-// member -> coordinator: no open operations here and none to come.
+// peer -> coordinator: no open operations here and none to come. aborted: it does not wait for the answer, and what is
+// open is lost.
 struct Leave {
+  bool aborted = false;
   bool operator==(const Leave&) const = default;
 };
 // both ways, every heartbeat interval
@@ -253,26 +291,45 @@ struct OpFault {
   std::string text;
   bool operator==(const OpFault&) const = default;
 };
-// coordinator -> members: say no Done until the next Install; answer with SealReply.
-struct Seal {
-  std::uint64_t term = 0;
-  bool operator==(const Seal&) const = default;
-};
-struct SealReply {
-  std::uint64_t term = 0;
-  std::uint64_t view = 0;
-  std::vector<OpState> ops;
-  bool operator==(const SealReply&) const = default;
-};
 // coordinator -> members of the old and the new view
 struct Install {
-  std::uint64_t term = 0;
+  Term term;
   View view;
   bool sealed = false;             // a Seal went before: the outcomes decide everything that was open
   std::uint64_t admit_target = 0;  // not 0: the admission point at which members stand
   std::vector<Outcome> outcomes;
   std::vector<Departure> departures;
   bool operator==(const Install&) const = default;
+};
+// coordinator -> members: say no Done until the next Install; answer with SealReply.
+struct Seal {
+  Term term;
+  bool recover = false;  // the coordinator does not know the view: the answer holds the last Install, too
+  bool operator==(const Seal&) const = default;
+};
+struct SealReply {
+  Term term;
+  std::uint64_t view = 0;
+  std::vector<OpState> ops;
+  std::vector<Install> accepted{};  // none or one: the proposal for the next view that it has accepted
+  std::vector<Install> last{};      // none or one: how its view was installed, if asked
+  bool operator==(const SealReply&) const = default;
+};
+// coordinator -> members of the old and the new view, where a majority must agree: accept this as the next view.
+struct Propose {
+  Install install;
+  bool operator==(const Propose&) const = default;
+};
+struct Accept {
+  Term term;
+  std::uint64_t view = 0;  // its number
+  bool operator==(const Accept&) const = default;
+};
+// peer -> coordinator: the light strand with that peer broke, or it refuses to be dialled. No accusation: together with
+// the end of that peer's own connection it shows that its process ended.
+struct LinkLost {
+  PeerId peer;
+  bool operator==(const LinkLost&) const = default;
 };
 
 // ---------------------------------------------------------------------------------------- messages between two peers
@@ -292,9 +349,9 @@ struct StrandAccept {
 };
 
 // The alternative's index + 1 is the type number on the wire: append only.
-using Message =
-    std::variant<Hello, Welcome, Refuse, Join, Meet, Forget, Connected, AdmitQuery, AdmitPromise, AdmitTarget, AtPoint,
-                 AdmitCancel, Leave, Heartbeat, Suspect, OpFault, Seal, SealReply, Install, StrandHello, StrandAccept>;
+using Message = std::variant<Hello, Welcome, Refuse, Join, Meet, Forget, Connected, AdmitQuery, AdmitPromise,
+                             AdmitTarget, AtPoint, AdmitCancel, Leave, Heartbeat, Suspect, OpFault, Seal, SealReply,
+                             Install, StrandHello, StrandAccept, Propose, Accept, LinkLost>;
 const char* message_name(const Message& message);
 
 // ------------------------------------------------------------------------------------------------------- data frames

@@ -242,13 +242,13 @@ Files invalid_files() {
       {"string-not-utf8", "Join with a byte ff in its host", control_with(sample("Join"), header + 2, 0xff)},
       {"string-control", "Hello with a line feed in its name", control_with(sample("Hello"), header + 26, '\n')},
       {"list-cut-off", "SealReply with a list longer than the frame",
-       control_with(sample("SealReply"), header + 16, 40)},
+       control_with(sample("SealReply"), header + 24, 40)},
       {"list-too-long", "SealReply with one operation more than it may hold",
        [&] {
          Bytes bytes = sample("SealReply-idle");
          constexpr auto count = static_cast<std::uint16_t>(wire::seal_ops_max + 1);
-         bytes[header + 16] = count & 0xff;
-         return control_with(bytes, header + 17, count >> 8);
+         bytes[header + 24] = count & 0xff;
+         return control_with(bytes, header + 25, count >> 8);
        }()},
       {"trailing", "Refuse with a shorter text than bytes", control_with(sample("Refuse"), header + 20, 3)},
   };

@@ -2,6 +2,7 @@
 // of the `fields` functions that fill any message at random or to its limits.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <limits>
@@ -25,6 +26,7 @@ inline PeerId peer_id(std::uint64_t low) { return PeerId{{0x0123456789abcdefULL,
 
 inline std::vector<Sample> samples() {
   const RunId run{{0xa0a1a2a3a4a5a6a7ULL, 0xa8a9aaabacadaeafULL}};
+  const LineageId lineage{{0xb0b1b2b3b4b5b6b7ULL, 0xb8b9babbbcbdbebfULL}};
   const Ticket ticket{{0xf0f1f2f3f4f5f6f7ULL, 0xf8f9fafbfcfdfeffULL}};
   const wire::PeerInfo ada{peer_id(1), "ada", "192.0.2.7", 40001, 0x3f};
   const wire::PeerInfo zoe{peer_id(2), "zo\xc3\xab", "2001:db8::2", 40002, 0x21};
@@ -33,11 +35,14 @@ inline std::vector<Sample> samples() {
       wire::OpKind::all_reduce, Dtype::bf16, Redop::avg, 1, 2, 1'000'003, PeerId{}, 1, 1, 3, 1, 256};
   const wire::OpParams broadcast{wire::OpKind::broadcast, Dtype::f64, Redop::sum, 0, 0, 5, peer_id(2), 0, 0, 0, 0, 0};
   const wire::Digest128 digest{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL};
+  const wire::Install admitted{{8, 77}, {8, 7, 8, {{ada, 1}}, lineage, wire::Rule::alone, {}}, false, 101, {}, {}};
+  const wire::Install proposal{
+      {9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum, {}}, false, 102, {}, {}};
   return {
-      {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", run, 9}},
-      {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", RunId{}, 0}},
+      {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", lineage, 9, {8, 77}, true, 2, false}},
+      {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", {}, 0, {}, false, 1, true}},
       {"Welcome", wire::Welcome{run, 250, 2000, "192.0.2.7", true}},
-      {"Refuse", wire::Refuse{run, 52, "speak version 1, please"}},
+      {"Refuse", wire::Refuse{lineage, 52, "speak version 1, please"}},
       {"Join", wire::Join{"192.0.2.7", 40001, 0x3f}},
       {"Join-as-seen", wire::Join{"", 40001, 0x3f}},
       {"Meet", wire::Meet{zoe, ticket, true}},
@@ -48,28 +53,36 @@ inline std::vector<Sample> samples() {
       {"AdmitTarget", wire::AdmitTarget{4, 101}},
       {"AtPoint", wire::AtPoint{4}},
       {"AdmitCancel", wire::AdmitCancel{4}},
-      {"Leave", wire::Leave{}},
+      {"Leave", wire::Leave{false}},
+      {"Leave-aborted", wire::Leave{true}},
       {"Heartbeat", wire::Heartbeat{0x0102030405060708ULL}},
       {"Suspect", wire::Suspect{peer_id(2), "connection reset by zo\xc3\xab"}},
       {"OpFault", wire::OpFault{6, key, wire::FaultReason::mismatch, "ada has 4 elements, zo\xc3\xab has 5"}},
-      {"Seal", wire::Seal{8}},
+      {"Seal", wire::Seal{{8, 77}, false}},
+      {"Seal-recover", wire::Seal{{9, 78}, true}},
       {"SealReply",
-       wire::SealReply{8,
+       wire::SealReply{{8, 77},
                        6,
                        {{key, reduce, wire::OpPhase::done, digest, wire::FaultReason::none, ""},
-                        {{3, 0, 12}, broadcast, wire::OpPhase::open, {}, wire::FaultReason::timeout, "after 5 s"}}}},
-      {"SealReply-idle", wire::SealReply{8, 6, {}}},
-      {"Install", wire::Install{8,
-                                {7, 7, 3, {{ada, 1}, {zoe, 3}}},
+                        {{3, 0, 12}, broadcast, wire::OpPhase::open, {}, wire::FaultReason::timeout, "after 5 s"}},
+                       {},
+                       {}}},
+      {"SealReply-idle", wire::SealReply{{8, 77}, 6, {}, {}, {}}},
+      {"SealReply-recover", wire::SealReply{{9, 78}, 8, {}, {proposal}, {admitted}}},
+      {"Install", wire::Install{{8, 77},
+                                {7, 7, 3, {{ada, 1}, {zoe, 3}}, lineage, wire::Rule::quorum, {{0, 1}}},
                                 true,
                                 0,
                                 {{key, wire::Verdict::commit, wire::FaultReason::none, ""},
                                  {{3, 0, 12}, wire::Verdict::abort, wire::FaultReason::timeout, "after 5 s"},
                                  {{3, 0, 13}, wire::Verdict::rerun, wire::FaultReason::none, ""}},
                                 {{peer_id(3), "max", false, "its connection closed"}, {peer_id(4), "eve", true, ""}}}},
-      {"Install-admit", wire::Install{9, {8, 7, 8, {{ada, 1}}}, false, 101, {}, {}}},
+      {"Install-admit", admitted},
       {"StrandHello", wire::StrandHello{peer_id(1), peer_id(2), ticket, 64}},
       {"StrandAccept", wire::StrandAccept{64}},
+      {"Propose", wire::Propose{proposal}},
+      {"Accept", wire::Accept{{9, 78}, 9}},
+      {"LinkLost", wire::LinkLost{peer_id(2)}},
   };
 }
 
@@ -132,7 +145,7 @@ class RandomFill {
   }
   template <typename T>
   void list(std::vector<T>& values, std::size_t count_max) {
-    values.resize(random_() % 16 == 0 ? length(count_max) : random_() % 4);
+    values.resize(random_() % 16 == 0 ? length(count_max) : random_() % std::min<std::size_t>(4, count_max + 1));
     for (T& value : values) item(value);
   }
 
@@ -146,7 +159,7 @@ class RandomFill {
       case 2:
         return 0;
       default:
-        return random_() % 24;
+        return std::min<std::size_t>(limit, random_() % 24);
     }
   }
 

@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 #include <signal.h>
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "command.hpp"
 
@@ -19,6 +21,11 @@ struct CoordinatorOptions {
   std::uint32_t heartbeat_ms = 0;
   std::uint32_t peer_timeout_ms = 0;
   std::uint32_t peers_max = 0;
+  std::string log_dir;
+  std::vector<std::string> standby_of;
+  std::vector<std::string> etcd;
+  std::string etcd_prefix;
+  bool repair = false;
   bool json = false;
 };
 
@@ -57,12 +64,28 @@ class EndSignals {
   sigset_t set_{};
 };
 
+const char* optional_text(const std::string& text) { return text.empty() ? nullptr : text.c_str(); }
+
+int repair_log(const CoordinatorOptions& options) {
+  std::array<char, 1024> text{};
+  require(hawser_coordinator_repair_log(options.log_dir.c_str(), text.data(), text.size()), "cannot repair the log");
+  fmt::print("{}\n", options.json ? nlohmann::json{{"repaired", text.data()}}.dump() : text.data());
+  return exit_ok;
+}
+
 int run_coordinator(const CoordinatorOptions& options) {
+  if (options.repair) return repair_log(options);
   hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
   config.listen = options.listen.c_str();
   config.heartbeat_ms = options.heartbeat_ms;
   config.peer_timeout_ms = options.peer_timeout_ms;
   config.peers_max = options.peers_max;
+  config.log_dir = optional_text(options.log_dir);
+  const std::string standby_of = fmt::format("{}", fmt::join(options.standby_of, ","));
+  config.standby_of = optional_text(standby_of);
+  const std::string etcd = fmt::format("{}", fmt::join(options.etcd, ","));
+  config.etcd = optional_text(etcd);
+  config.etcd_prefix = optional_text(options.etcd_prefix);
 
   // A write to a reader that went away must not end the run of everybody else.
   signal(SIGPIPE, SIG_IGN);
@@ -96,11 +119,35 @@ void add_coordinator_command(CLI::App& app, Action& action) {
       ->type_name("MS");
   command->add_option("--peers-max", options->peers_max, "Most peers, members and waiting ones together; 0: 1024")
       ->type_name("N");
+  auto* log_dir = command
+                      ->add_option("--log-dir", options->log_dir,
+                                   "Keep the views in this directory; started again with it, the run goes on")
+                      ->type_name("DIR");
+  command
+      ->add_option(
+          "--standby-of", options->standby_of,
+          "Coordinator before this one in the members' lists: this one takes over when most members come to it")
+      ->type_name("HOST:PORT");
+  command
+      ->add_option("--etcd", options->etcd,
+                   "Keep the views in this etcd; of all that do so one leads, by its leader key")
+      ->type_name("URL")
+      ->excludes(log_dir);
+  command->add_option("--etcd-prefix", options->etcd_prefix, "In front of all keys of this run; empty: hawser/")
+      ->type_name("TEXT");
+  command
+      ->add_flag(
+          "--repair", options->repair,
+          "Cut a damaged log in --log-dir where it cannot be read any more, keep the whole as *.damaged, and end")
+      ->needs(log_dir);
   command->add_flag("--json", options->json, "Print the address as one JSON object");
-  command->footer(
-      footer("  hawser coordinator --listen 0.0.0.0:4900     every interface; the first line printed is the address\n"
-             "  hawser coordinator --listen [::1]:0 --json   a free port of the IPv6 loopback, as {\"address\": ...}\n"
-             "  hawser coordinator --heartbeat-ms 100        notice silent peers after 0.6 s instead of 6 s"));
+  command->footer(footer(
+      "  hawser coordinator --listen 0.0.0.0:4900     every interface; the first line printed is the address\n"
+      "  hawser coordinator --listen [::1]:0 --json   a free port of the IPv6 loopback, as {\"address\": ...}\n"
+      "  hawser coordinator --heartbeat-ms 100        notice silent peers after 0.6 s instead of 6 s\n"
+      "  hawser coordinator --log-dir /var/lib/hawser                      may be killed and started again\n"
+      "  hawser coordinator --listen :4900 --standby-of first.host:4900    members list first.host, then this one\n"
+      "  hawser coordinator --etcd http://10.0.0.1:2379 --etcd-prefix run7/"));
   command->callback([options, &action] { action = [options] { return run_coordinator(*options); }; });
 }
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
+from os import PathLike, fspath
 from types import TracebackType
 
 from hawser import _hawser
 from hawser._units import text, u32, wait_ms
 
 live: weakref.WeakSet[Coordinator] = weakref.WeakSet()
+
+
+def _list(value: str | Sequence[str] | None, name: str) -> str | None:
+    if value is None:
+        return None
+    return text(value if isinstance(value, str) else ",".join(value), name)
 
 
 class Coordinator:
@@ -18,7 +26,13 @@ class Coordinator:
     ``heartbeat_ms``: interval of the heartbeats between coordinator and peers, None: 1000. ``peer_timeout_ms``: silence
     after which a peer is lost, None: 6 heartbeats. ``peers_max``: members and waiting peers together, None: 1024.
 
-    Raises ArgumentValueError (the address does not parse or resolve), ResourceError (it is taken).
+    ``log_dir``: a directory in which every view is on the disk before it is announced; a coordinator that is started with
+    the same directory goes on where the last one ended. ``standby_of``: addresses that stand before this one in the
+    peers' lists; this one leads groups whose members come to it and forms none. ``etcd``: URLs of an etcd that keeps the
+    views and says which of several coordinators leads (not with ``log_dir``); ``etcd_prefix``: in front of its keys.
+
+    Raises ArgumentValueError (the address does not parse or resolve, the log is damaged), ResourceError (the address is
+    taken, the log cannot be written or is in use).
     """
 
     def __init__(
@@ -28,12 +42,20 @@ class Coordinator:
         heartbeat_ms: int | None = None,
         peer_timeout_ms: int | None = None,
         peers_max: int | None = None,
+        log_dir: str | PathLike[str] | None = None,
+        standby_of: str | Sequence[str] | None = None,
+        etcd: str | Sequence[str] | None = None,
+        etcd_prefix: str | None = None,
     ) -> None:
         self._coordinator = _hawser.Coordinator(
             text(listen, "listen"),
             u32(heartbeat_ms or 0, "heartbeat_ms"),
             u32(peer_timeout_ms or 0, "peer_timeout_ms"),
             u32(peers_max or 0, "peers_max"),
+            None if log_dir is None else text(fspath(log_dir), "log_dir"),
+            _list(standby_of, "standby_of"),
+            _list(etcd, "etcd"),
+            None if etcd_prefix is None else text(etcd_prefix, "etcd_prefix"),
         )
         live.add(self)
 

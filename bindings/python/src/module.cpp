@@ -57,8 +57,11 @@ std::string hex(const hawser_peer_id_t& id) {
 
 class Coordinator {
  public:
-  Coordinator(const nb::object& listen, uint32_t heartbeat_ms, uint32_t peer_timeout_ms, uint32_t peers_max)
-      : handle_(start(listen, heartbeat_ms, peer_timeout_ms, peers_max), "this Coordinator") {}
+  Coordinator(const nb::object& listen, uint32_t heartbeat_ms, uint32_t peer_timeout_ms, uint32_t peers_max,
+              const nb::object& log_dir, const nb::object& standby_of, const nb::object& etcd,
+              const nb::object& etcd_prefix)
+      : handle_(start(listen, heartbeat_ms, peer_timeout_ms, peers_max, log_dir, standby_of, etcd, etcd_prefix),
+                "this Coordinator") {}
   Coordinator(const Coordinator&) = delete;
   Coordinator& operator=(const Coordinator&) = delete;
   ~Coordinator() { destroy(); }
@@ -103,12 +106,17 @@ class Coordinator {
 
  private:
   static hawser_coordinator_t* start(const nb::object& listen, uint32_t heartbeat_ms, uint32_t peer_timeout_ms,
-                                     uint32_t peers_max) {
+                                     uint32_t peers_max, const nb::object& log_dir, const nb::object& standby_of,
+                                     const nb::object& etcd, const nb::object& etcd_prefix) {
     hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
     config.listen = c_string(listen);
     config.heartbeat_ms = heartbeat_ms;
     config.peer_timeout_ms = peer_timeout_ms;
     config.peers_max = peers_max;
+    config.log_dir = c_string(log_dir);
+    config.standby_of = c_string(standby_of);
+    config.etcd = c_string(etcd);
+    config.etcd_prefix = c_string(etcd_prefix);
     hawser_coordinator_t* handle = nullptr;
     check(call([&] { return hawser_coordinator_start(&config, &handle); }));
     return handle;
@@ -392,8 +400,11 @@ NB_MODULE(_hawser, module) {
       .def_prop_ro("shape", [](const Buffer& buffer) { return nb::tuple(nb::cast(buffer.shape())); });
 
   nb::class_<Coordinator>(module, "Coordinator")
-      .def(nb::init<const nb::object&, uint32_t, uint32_t, uint32_t>(), nb::arg("listen").none(),
-           nb::arg("heartbeat_ms"), nb::arg("peer_timeout_ms"), nb::arg("peers_max"))
+      .def(nb::init<const nb::object&, uint32_t, uint32_t, uint32_t, const nb::object&, const nb::object&,
+                    const nb::object&, const nb::object&>(),
+           nb::arg("listen").none(), nb::arg("heartbeat_ms"), nb::arg("peer_timeout_ms"), nb::arg("peers_max"),
+           nb::arg("log_dir").none(), nb::arg("standby_of").none(), nb::arg("etcd").none(),
+           nb::arg("etcd_prefix").none())
       .def("address", &Coordinator::address)
       .def("stop", &Coordinator::stop)
       .def("wait", &Coordinator::wait, nb::arg("timeout_ms"))

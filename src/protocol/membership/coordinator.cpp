@@ -1,4 +1,4 @@
-// The coordinator's machine; see the header.
+// Peers of the coordinator: how they come, what they may say, how they are lost. See the header.
 #include "protocol/membership/coordinator.hpp"
 
 #include <fmt/format.h>
@@ -36,6 +36,11 @@ std::optional<Millis> Coordinator::next_deadline() const {
   for (const auto& [id, conn] : conns_) {
     if (conn.peer) due = std::min(due, conn.heard + config_.peer_timeout_ms);
   }
+  for (const auto& [id, peer] : peers_) {
+    if (peer.absent_at && !groups_.at(peer.group).doomed.contains(id)) {
+      due = std::min(due, *peer.absent_at + config_.peer_timeout_ms);
+    }
+  }
   for (const auto& [id, group] : groups_) {
     if (group.verdict_at) due = std::min(due, *group.verdict_at);
   }
@@ -45,6 +50,12 @@ std::optional<Millis> Coordinator::next_deadline() const {
 const wire::View* Coordinator::view(std::uint32_t group) const {
   auto it = groups_.find(group);
   return it == groups_.end() ? nullptr : &it->second.view;
+}
+
+bool Coordinator::leads(std::uint32_t group) const {
+  auto it = groups_.find(group);
+  if (it == groups_.end() || it->second.recovery || it->second.view.number == 0) return false;
+  return !needs_majority(it->second) || majority_present(it->second);
 }
 
 void Coordinator::on(const Opened& event, const Env& env, Actions& /*actions*/) {
@@ -63,25 +74,37 @@ void Coordinator::on(const Received& event, const Env& env, Actions& actions) {
   }
   if (!it->second.peer) {
     refuse(event.conn, Code::REFUSED, fmt::format("the first message was {}, not Hello", message_name(event.message)),
-           actions);
+           env, actions);
     return;
   }
   on_peer_message(peers_.at(*it->second.peer), event.message, env, actions);
 }
 
-void Coordinator::on(const Closed& event, const Env& /*env*/, Actions& actions) {
+void Coordinator::on(const Closed& event, const Env& env, Actions& actions) {
   auto it = conns_.find(event.conn);
   if (it == conns_.end()) return;
   std::optional<PeerId> peer = it->second.peer;
   conns_.erase(it);
-  if (peer) peer_gone(*peer, event.why, actions);
+  if (peer) peer_gone(*peer, event.why, false, env, actions);
+}
+
+// A coordinator that was itself stopped (a paused machine) must not blame its peers for the silence.
+void Coordinator::forgive(const Env& env) {
+  for (auto& [id, conn] : conns_) conn.heard = env.now;
+  for (auto& [id, peer] : peers_) {
+    if (peer.absent_at) peer.absent_at = env.now;
+  }
+  for (auto& [id, group] : groups_) {
+    if (group.recovery) group.recovery->since = env.now;
+    if (group.minority_since) group.minority_since = env.now;
+  }
 }
 
 void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
-  // A coordinator that was itself stopped (a paused machine) must not blame its peers for the silence.
+  const Millis timeout = config_.peer_timeout_ms;
   const Millis gap = last_tick_ ? env.now - *last_tick_ : 0;
   if (gap > 3 * static_cast<Millis>(config_.heartbeat_ms)) {
-    for (auto& [id, conn] : conns_) conn.heard = env.now;
+    forgive(env);
     actions.push_back(Note{true, fmt::format("this coordinator was not running for {} ms; silence is forgiven", gap)});
   }
   last_tick_ = env.now;
@@ -91,58 +114,153 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     for (const auto& [id, conn] : conns_) {
       if (conn.peer) actions.push_back(Send{id, wire::Heartbeat{heartbeat_sequence_}});
     }
+    for (auto& [id, group] : groups_) {
+      if (!group.pending || !group.pending->retry) continue;
+      group.pending->retry = false;
+      actions.push_back(Persist{id, group.pending->install});
+    }
   }
   std::vector<ConnId> silent;
   for (const auto& [id, conn] : conns_) {
-    if (conn.peer && env.now - conn.heard >= config_.peer_timeout_ms) silent.push_back(id);
+    if (conn.peer && env.now - conn.heard >= timeout) silent.push_back(id);
   }
   for (ConnId id : silent) {
-    const std::string why = fmt::format("no heartbeat for {} ms (peer_timeout_ms)", env.now - conns_.at(id).heard);
-    PeerId peer = *conns_.at(id).peer;
-    conns_.erase(id);
+    auto conn = conns_.find(id);
+    if (conn == conns_.end()) continue;
+    const std::string why = fmt::format("no heartbeat for {} ms (peer_timeout_ms)", env.now - conn->second.heard);
+    const PeerId peer = *conn->second.peer;
+    conns_.erase(conn);
     actions.push_back(Close{id, why});
-    peer_gone(peer, why, actions);
+    peers_.at(peer).absent_at = env.now - timeout;
+    peer_gone(peer, why, false, env, actions);
   }
+  for (auto& [id, peer] : peers_) {
+    if (!peer.absent_at || env.now - *peer.absent_at < timeout) continue;
+    Group& group = groups_.at(peer.group);
+    if (!contains(group.view, id) || group.doomed.contains(id)) continue;
+    group.doomed.emplace(id, Doom{peer.absent_why, true});
+  }
+  std::vector<std::uint32_t> ids;
   for (auto& [id, group] : groups_) {
-    if (!group.verdict_at || env.now < *group.verdict_at) continue;
-    group.verdict_at.reset();
-    weigh_suspicions(group, actions);
-    advance(id, actions);
+    ids.push_back(id);
+    const bool led = group.view.members.empty() || group.recovery || leads(id);
+    if (led) {
+      group.minority_since.reset();
+    } else if (!group.minority_since) {
+      group.minority_since = env.now;
+    }
+    if (group.verdict_at && env.now >= *group.verdict_at) {
+      group.verdict_at.reset();
+      weigh_suspicions(group, actions);
+    }
   }
-}
-
-void Coordinator::on(const Persisted& event, const Env& /*env*/, Actions& actions) {
-  auto it = groups_.find(event.group);
-  if (it == groups_.end() || !it->second.pending || it->second.pending->view.number != event.number) return;
-  install(event.group, it->second, actions);
-  advance(event.group, actions);
+  for (const std::uint32_t id : ids) {
+    advance(id, env, actions);
+    auto it = groups_.find(id);
+    if (it == groups_.end() || !it->second.minority_since || env.now - *it->second.minority_since < timeout) continue;
+    // Another coordinator may lead meanwhile: newcomers had better look for it.
+    std::vector<PeerId> waiting;
+    for (const auto& [peer_id, peer] : peers_) {
+      if (peer.group == id && peer.phase != Phase::member && peer.conn != 0) waiting.push_back(peer_id);
+    }
+    for (const PeerId& peer : waiting) turn_away(peer, "this coordinator has no majority of the members", actions);
+  }
 }
 
 // ------------------------------------------------------------------------------------------------- peers come and go
 
-void Coordinator::refuse(ConnId conn, Code code, std::string text, Actions& actions) {
-  actions.push_back(Note{true, fmt::format("refused a connection from {}: {}", conns_.at(conn).seen_host, text)});
-  actions.push_back(Send{conn, wire::Refuse{config_.run, static_cast<std::uint32_t>(code), std::move(text)}});
-  actions.push_back(Close{conn, "refused"});
+void Coordinator::welcome(ConnId conn, Actions& actions) {
+  actions.push_back(RaiseLimit{conn});
+  actions.push_back(Send{conn, wire::Welcome{config_.run, config_.heartbeat_ms, config_.peer_timeout_ms,
+                                             conns_.at(conn).seen_host, config_.loopback_only}});
+}
+
+void Coordinator::refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions) {
+  actions.push_back(Note{code != Code::NO_COORDINATOR,
+                         fmt::format("refused a connection from {}: {}", conns_.at(conn).seen_host, text)});
   std::optional<PeerId> peer = conns_.at(conn).peer;
+  LineageId lineage;
+  if (peer) {
+    if (auto group = groups_.find(peers_.at(*peer).group); group != groups_.end()) lineage = group->second.view.lineage;
+  }
+  actions.push_back(Send{conn, wire::Refuse{lineage, static_cast<std::uint32_t>(code), std::move(text)}});
+  actions.push_back(Close{conn, "refused"});
   conns_.erase(conn);
-  if (peer) peer_gone(*peer, "protocol error", actions);
+  if (peer) peer_gone(*peer, "protocol error", true, env, actions);
+}
+
+// Somebody who is no member here: let it ask another coordinator.
+void Coordinator::turn_away(PeerId id, const std::string& text, Actions& actions) {
+  const Peer peer = peers_.at(id);
+  send(id, wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), text}, actions);
+  if (peer.conn != 0) actions.push_back(Close{peer.conn, "turned away"});
+  conns_.erase(peer.conn);
+  peers_.erase(id);
+  if (peer.phase != Phase::waiting) return;
+  for (const auto& [other_id, other] : peers_) {
+    if (other.group == peer.group) send(other_id, wire::Forget{id}, actions);
+  }
 }
 
 void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
-  if (conns_.at(conn).peer) return refuse(conn, Code::REFUSED, "a second Hello on one connection", actions);
-  if (hello.view != 0) {
-    return refuse(conn, Code::EXPELLED,
-                  hello.run == config_.run ? "this peer was removed from the group when its connection broke"
-                                           : "this coordinator does not know that run: it was started anew",
+  if (conns_.at(conn).peer) return refuse(conn, Code::REFUSED, "a second Hello on one connection", env, actions);
+  if (hello.peer.is_zero()) return refuse(conn, Code::REFUSED, "a peer without an id", env, actions);
+  auto known = peers_.find(hello.peer);
+  if (known != peers_.end() && known->second.group != hello.group) {
+    return refuse(conn, Code::REFUSED, fmt::format("peer id {} is in use", to_string(hello.peer)), env, actions);
+  }
+  if (known == peers_.end() && peers_.size() >= config_.peers_max) {
+    return refuse(conn, Code::REFUSED,
+                  fmt::format("the coordinator has its {} peers already; raise peers_max", config_.peers_max), env,
                   actions);
   }
-  if (hello.peer.is_zero() || peers_.contains(hello.peer)) {
-    return refuse(conn, Code::REFUSED, fmt::format("peer id {} is in use", to_string(hello.peer)), actions);
+  const bool member = known != peers_.end() && known->second.phase == Phase::member;
+  if (member && hello.lineage.is_zero() && known->second.conn != 0) {
+    // If it is the newcomer that has not heard that it was let in, it may try again when the old connection has ended.
+    return refuse(conn, Code::NO_COORDINATOR, fmt::format("peer id {} is in use", to_string(hello.peer)), env, actions);
   }
-  if (peers_.size() >= config_.peers_max) {
+  if (!hello.lineage.is_zero() || member) return on_return(conn, hello, env, actions);
+  if (known != peers_.end()) {
+    // The same process with a new connection, before the end of the old one was noticed: it begins again.
+    if (known->second.info.name != hello.name) {
+      return refuse(conn, Code::REFUSED, fmt::format("peer id {} is in use", to_string(hello.peer)), env, actions);
+    }
+    const ConnId old = known->second.conn;
+    conns_.erase(old);
+    actions.push_back(Close{old, "replaced by a new connection"});
+    peer_gone(hello.peer, "replaced", true, env, actions);
+  }
+  on_first_hello(conn, hello, env, actions);
+  if (auto it = conns_.find(conn); it != conns_.end()) it->second.heard = env.now;
+}
+
+void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
+  const bool several = hello.addresses > 1;
+  auto it = groups_.find(hello.group);
+  const bool known = it != groups_.end() && it->second.view.number != 0;
+  const bool recovering = it != groups_.end() && it->second.recovery.has_value();
+  if (!known && !recovering && !config_.standby_of.empty() && !config_.arbiter) {
+    return refuse(conn, Code::NO_COORDINATOR,
+                  fmt::format("this is a standby and leads no group {}; new groups are formed by {}", hello.group,
+                              config_.standby_of),
+                  env, actions);
+  }
+  if (!known && !recovering && several && !hello.asked_all && !config_.arbiter) {
+    return refuse(conn, Code::NO_COORDINATOR, fmt::format("no group {} is led here yet", hello.group), env, actions);
+  }
+  if (recovering && several) {
+    return refuse(conn, Code::NO_COORDINATOR, fmt::format("group {} is not led here yet", hello.group), env, actions);
+  }
+  if (known && !leads(hello.group) && several) {
+    return refuse(conn, Code::NO_COORDINATOR,
+                  fmt::format("this coordinator has no majority of the members of group {}", hello.group), env,
+                  actions);
+  }
+  if (known && several && it->second.view.rule == wire::Rule::alone) {
     return refuse(conn, Code::REFUSED,
-                  fmt::format("the coordinator has its {} peers already; raise peers_max", config_.peers_max), actions);
+                  "the members of this group know one coordinator address and this peer knows several; give every peer "
+                  "the same list",
+                  env, actions);
   }
   Peer peer;
   peer.id = hello.peer;
@@ -150,80 +268,130 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
   peer.group = hello.group;
   peer.min_size = std::max<std::uint32_t>(1, hello.min_size);
   peer.info = wire::PeerInfo{hello.peer, hello.name, "", 0, 0};
+  peer.several = several;
   conns_.at(conn).peer = hello.peer;
-  conns_.at(conn).heard = env.now;
   peers_.emplace(hello.peer, std::move(peer));
-  actions.push_back(RaiseLimit{conn});
-  actions.push_back(Send{conn, wire::Welcome{config_.run, config_.heartbeat_ms, config_.peer_timeout_ms,
-                                             conns_.at(conn).seen_host, config_.loopback_only}});
+  welcome(conn, actions);
 }
 
 void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, const Env& env, Actions& actions) {
   if (std::holds_alternative<wire::Heartbeat>(message)) return;
-  Group& group = groups_[peer.group];
   const std::uint32_t group_id = peer.group;
-  const bool member = peer.phase == Phase::member;
-  if (const auto* join = std::get_if<wire::Join>(&message); join != nullptr && peer.phase == Phase::greeted) {
-    on_join(peer, *join, env, actions);
+  Group& group = groups_[group_id];
+  if (const auto* join = std::get_if<wire::Join>(&message); join != nullptr) {
+    if (peer.phase == Phase::greeted) {
+      on_join(peer, *join, actions);
+    } else if (peer.phase == Phase::waiting) {
+      return refuse(peer.conn, Code::REFUSED, "unexpected Join", env, actions);
+    }  // of a peer that became a member meanwhile: it learns so by the Install
   } else if (const auto* connected = std::get_if<wire::Connected>(&message); connected != nullptr) {
     peer.connected.insert(connected->peer);
     peer.unreachable.erase(connected->peer);
-  } else if (std::holds_alternative<wire::Leave>(message)) {
-    peer.leaving = true;
-    if (member) {
-      group.change_wanted = true;
-    } else {
-      const ConnId conn = peer.conn;
-      conns_.erase(conn);
-      actions.push_back(Close{conn, "left"});
-      peer_gone(peer.id, "left", actions);
-      return;
+    peer.links_lost.erase(connected->peer);
+    if (auto other = peers_.find(connected->peer); other != peers_.end()) other->second.links_lost.erase(peer.id);
+  } else if (const auto* lost = std::get_if<wire::LinkLost>(&message); lost != nullptr) {
+    peer.links_lost.insert(lost->peer);
+    peer.connected.erase(lost->peer);
+    if (auto other = peers_.find(lost->peer); other != peers_.end()) other->second.connected.erase(peer.id);
+    weigh_absent(group_id, group);
+  } else if (const auto* leave = std::get_if<wire::Leave>(&message); leave != nullptr) {
+    return on_leave(peer, *leave, env, actions);
+  } else if (const auto* accept = std::get_if<wire::Accept>(&message); accept != nullptr) {
+    if (group.pending && accept->term == group.pending->install.term &&
+        accept->view == group.pending->install.view.number) {
+      group.pending->accepted.insert(peer.id);
+      return install_if_agreed(group_id, group, env, actions);
     }
-  } else if (const auto* suspect = std::get_if<wire::Suspect>(&message); suspect != nullptr && member) {
+  } else if (!on_member_message(peer, group, message, env, actions)) {
+    refuse(peer.conn, Code::REFUSED, fmt::format("unexpected {}", message_name(message)), env, actions);
+    return;
+  }
+  advance(group_id, env, actions);
+}
+
+// What only members say, and those who say that they are. False: this peer may not.
+bool Coordinator::on_member_message(Peer& peer, Group& group, const wire::Message& message, const Env& env,
+                                    Actions& /*actions*/) {
+  if (peer.phase == Phase::returning) {
+    if (const auto* reply = std::get_if<wire::SealReply>(&message)) {
+      if (group.recovery && reply->term == group.term) group.recovery->replies[peer.id] = *reply;
+    }
+    return std::get_if<wire::SealReply>(&message) != nullptr || std::get_if<wire::Suspect>(&message) != nullptr ||
+           std::get_if<wire::OpFault>(&message) != nullptr || std::get_if<wire::AtPoint>(&message) != nullptr ||
+           std::get_if<wire::AdmitPromise>(&message) != nullptr;
+  }
+  if (peer.phase != Phase::member) return false;
+  if (const auto* suspect = std::get_if<wire::Suspect>(&message)) {
     on_suspect(peer, *suspect, env);
-  } else if (const auto* promise = std::get_if<wire::AdmitPromise>(&message); promise != nullptr && member) {
+  } else if (const auto* promise = std::get_if<wire::AdmitPromise>(&message)) {
     if (promise->round == group.admission.round) group.admission.promises[peer.id] = promise->passed;
-  } else if (const auto* at = std::get_if<wire::AtPoint>(&message); at != nullptr && member) {
+  } else if (const auto* at = std::get_if<wire::AtPoint>(&message)) {
     if (at->round == group.admission.round) group.admission.at_point.insert(peer.id);
-  } else if (const auto* fault = std::get_if<wire::OpFault>(&message); fault != nullptr && member) {
+  } else if (const auto* fault = std::get_if<wire::OpFault>(&message)) {
     // While a change runs the votes travel in the answers; whoever answered before voting says so again after the
     // Install.
-    if (fault->view == group.view.number && !group.change.sealing && !group.pending) group.change_wanted = true;
-  } else if (const auto* reply = std::get_if<wire::SealReply>(&message); reply != nullptr && member) {
+    if (fault->view == group.view.number && !group.change.sealing && !group.pending) {
+      group.change_wanted = true;
+      if (fault->reason == wire::FaultReason::straggler) group.stragglers.insert(fault->key);
+    }
+  } else if (const auto* reply = std::get_if<wire::SealReply>(&message)) {
     if (group.change.sealing && reply->term == group.term && reply->view == group.view.number) {
       group.change.replies[peer.id] = *reply;
     }
   } else {
-    refuse(peer.conn, Code::REFUSED, fmt::format("unexpected {}", message_name(message)), actions);
-    return;
+    return false;
   }
-  advance(group_id, actions);
+  return true;
 }
 
-void Coordinator::on_join(Peer& peer, const wire::Join& join, const Env& /*env*/, Actions& actions) {
+void Coordinator::on_join(Peer& peer, const wire::Join& join, Actions& actions) {
   peer.phase = Phase::waiting;
   peer.arrival = ++arrivals_;
   peer.info.host = join.host.empty() ? conns_.at(peer.conn).seen_host : join.host;
   peer.info.port = join.port;
   peer.info.codecs = join.codecs;
   for (const auto& [id, other] : peers_) {
-    if (id == peer.id || other.group != peer.group || other.phase == Phase::greeted || other.leaving) continue;
+    if (id == peer.id || other.group != peer.group || other.leaving) continue;
+    if (other.phase == Phase::greeted || other.phase == Phase::returning) continue;
     if (groups_[peer.group].doomed.contains(id)) continue;
-    const Ticket pass = ticket(id, peer.id);
-    send(id, wire::Meet{peer.info, pass, false}, actions);
-    send(peer.id, wire::Meet{other.info, pass, true}, actions);
+    introduce(other, peer, actions);
   }
 }
 
-void Coordinator::peer_gone(PeerId id, const std::string& why, Actions& actions) {
+// The newcomer dials.
+void Coordinator::introduce(const Peer& there, const Peer& newcomer, Actions& actions) {
+  const Ticket pass = ticket(there.id, newcomer.id);
+  send(there.id, wire::Meet{newcomer.info, pass, false}, actions);
+  send(newcomer.id, wire::Meet{there.info, pass, true}, actions);
+}
+
+void Coordinator::on_leave(Peer& peer, const wire::Leave& leave, const Env& env, Actions& actions) {
+  Group& group = groups_[peer.group];
+  const std::uint32_t group_id = peer.group;
+  if (peer.phase == Phase::member && !leave.aborted) {
+    peer.leaving = true;
+    group.change_wanted = true;
+    return advance(group_id, env, actions);
+  }
+  const ConnId conn = peer.conn;
+  conns_.erase(conn);
+  actions.push_back(Close{conn, "left"});
+  peer_gone(peer.id, leave.aborted ? "it was aborted" : "left", true, env, actions);
+}
+
+void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const Env& env, Actions& actions) {
   Peer& peer = peers_.at(id);
   const std::uint32_t group_id = peer.group;
   Group& group = groups_[group_id];
   peer.conn = 0;
-  if (contains(group.view, id) || (group.pending && contains(group.pending->view, id))) {
-    group.doomed.emplace(id, why);
+  if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
+    peer.absent_why = why;
+    if (!peer.absent_at) peer.absent_at = env.now;
+    if (final || peer.leaving) group.doomed.emplace(id, Doom{why, false});
+    weigh_absent(group_id, group);
   } else {
     const bool met = peer.phase == Phase::waiting;
+    if (group.recovery) group.recovery->replies.erase(id);
     peers_.erase(id);
     bool empty = true;
     for (const auto& [other_id, other] : peers_) {
@@ -234,7 +402,30 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, Actions& actions)
     // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
     if (empty && group.view.number == 0 && !group.pending) groups_.erase(group_id);
   }
-  advance(group_id, actions);
+  advance(group_id, env, actions);
+}
+
+// A connection that ended may come back, a process that ended does not. When a process dies, the others' links with it
+// break in the same moment: most of them say so, and nobody waits.
+void Coordinator::weigh_absent(std::uint32_t group_id, Group& group) {
+  for (const auto& member : group.view.members) {
+    const PeerId id = member.peer.id;
+    const Peer& absent = peers_.at(id);
+    if (absent.conn != 0 || !absent.absent_at || group.doomed.contains(id)) continue;
+    std::size_t others = 0;
+    std::size_t lost = 0;
+    for (const auto& other : group.view.members) {
+      const Peer& peer = peers_.at(other.peer.id);
+      if (peer.id == id || peer.conn == 0 || group.doomed.contains(peer.id)) continue;
+      ++others;
+      if (peer.links_lost.contains(id)) ++lost;
+    }
+    const bool newcomers = others == 0 && std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
+                             return item.second.group == group_id && item.second.phase == Phase::waiting &&
+                                    item.second.links_lost.contains(id);
+                           });
+    if (2 * lost > others || newcomers) group.doomed.emplace(id, Doom{absent.absent_why, true});
+  }
 }
 
 void Coordinator::on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env) {
@@ -268,187 +459,8 @@ void Coordinator::weigh_suspicions(Group& group, Actions& actions) {
     const std::string why =
         fmt::format("{} of its connections to other members cannot be kept", broken[worst->peer.id].size());
     actions.push_back(Note{true, fmt::format("removing {}: {}", worst->peer.name, why)});
-    group.doomed.emplace(worst->peer.id, why);
+    group.doomed.emplace(worst->peer.id, Doom{why, false});
   }
-}
-
-// ------------------------------------------------------------------------------------------------------------- views
-
-void Coordinator::advance(std::uint32_t group_id, Actions& actions) {
-  auto it = groups_.find(group_id);
-  if (it == groups_.end()) return;
-  Group& group = it->second;
-  if (group.pending) return;
-  if (group.change.sealing) return finish_change_if_ready(group_id, group, actions);
-  if (group.change_wanted || !group.doomed.empty()) {
-    start_change(group, actions);
-    return finish_change_if_ready(group_id, group, actions);
-  }
-  if (group.view.members.empty()) {
-    try_form(group_id, group, actions);
-  } else {
-    advance_admission(group_id, group, actions);
-  }
-}
-
-void Coordinator::start_change(Group& group, Actions& actions) {
-  group.change_wanted = false;
-  group.change = Change{true, {}};
-  ++group.term;
-  for (const auto& member : group.view.members) {
-    if (!group.doomed.contains(member.peer.id)) send(member.peer.id, wire::Seal{group.term}, actions);
-  }
-}
-
-void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, Actions& actions) {
-  std::map<PeerId, wire::SealReply> survivors;
-  wire::Install install;
-  install.sealed = true;
-  install.term = group.term;
-  install.view = group.view;
-  install.view.members.clear();
-  for (const auto& member : group.view.members) {
-    const PeerId id = member.peer.id;
-    const bool leaving = peers_.at(id).leaving;
-    if (auto doomed = group.doomed.find(id); doomed != group.doomed.end()) {
-      install.departures.push_back({id, member.peer.name, leaving, doomed->second});
-      continue;
-    }
-    auto reply = group.change.replies.find(id);
-    if (reply == group.change.replies.end() && HAWSER_MUTANT(17)) {
-      reply = group.change.replies.emplace(id, wire::SealReply{}).first;
-    }
-    if (reply == group.change.replies.end()) return;  // all that are not doomed must answer, however long it takes
-    if (leaving) {
-      install.departures.push_back({id, member.peer.name, true, "left"});
-      continue;
-    }
-    survivors.emplace(id, reply->second);
-    install.view.members.push_back(member);
-  }
-  install.view.number = group.view.number + 1;
-  if (!install.departures.empty()) install.view.epoch = install.view.number;
-  install.outcomes = decide_outcomes(group.view, survivors);
-  group.change = Change{};
-  persist(group_id, group, std::move(install), actions);
-}
-
-void Coordinator::persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions) {
-  actions.push_back(Persist{group_id, install.term, install.view});
-  group.pending = std::move(install);
-}
-
-void Coordinator::install(std::uint32_t group_id, Group& group, Actions& actions) {
-  const wire::Install install = std::move(*group.pending);
-  group.pending.reset();
-  const wire::View old = std::move(group.view);
-  group.view = install.view;
-  for (const auto& member : group.view.members) {
-    peers_.at(member.peer.id).phase = Phase::member;
-    send(member.peer.id, install, actions);
-  }
-  for (const auto& gone : install.departures) {
-    group.doomed.erase(gone.id);
-    const ConnId conn = peers_.at(gone.id).conn;
-    if (conn != 0) {
-      send(gone.id, install, actions);
-      conns_.erase(conn);
-      actions.push_back(Close{conn, gone.text});
-    }
-    peers_.erase(gone.id);
-    for (const auto& member : group.view.members) peers_.at(member.peer.id).unreachable.erase(gone.id);
-    // Those who wait have met it too; members learn it from the Install.
-    for (const auto& [id, other] : peers_) {
-      if (other.group == group_id && other.phase == Phase::waiting) send(id, wire::Forget{gone.id}, actions);
-    }
-  }
-  // Members stand where they stood; those who still wait to be let in are asked about again, else members are released.
-  group.admission.phase = Admission::Phase::idle;
-  if (install.admit_target != 0) group.admission.holding = false;
-  actions.push_back(Note{false, fmt::format("group {}: view {} with {} members ({} departed)", group_id,
-                                            group.view.number, group.view.members.size(), install.departures.size())});
-}
-
-void Coordinator::release_members(Group& group, Actions& actions) {
-  group.admission.phase = Admission::Phase::idle;
-  group.admission.holding = false;
-  for (const auto& member : group.view.members) send(member.peer.id, wire::AdmitCancel{group.admission.round}, actions);
-}
-
-// --------------------------------------------------------------------------------------------------------- admission
-
-bool Coordinator::linked(PeerId a, PeerId b) const {
-  return peers_.at(a).connected.contains(b) || peers_.at(b).connected.contains(a);
-}
-
-// Those who wait and are connected with every member and with one another; in order of arrival.
-std::vector<PeerId> Coordinator::candidates(std::uint32_t group_id, const Group& group) const {
-  std::vector<const Peer*> waiting;
-  for (const auto& [id, peer] : peers_) {
-    if (peer.group == group_id && peer.phase == Phase::waiting && peer.conn != 0) waiting.push_back(&peer);
-  }
-  std::sort(waiting.begin(), waiting.end(), [](const Peer* a, const Peer* b) { return a->arrival < b->arrival; });
-  std::vector<PeerId> chosen;
-  for (const Peer* peer : waiting) {
-    if (group.view.members.size() + chosen.size() >= wire::members_max) break;
-    bool ready = true;
-    for (const auto& member : group.view.members) {
-      ready = ready && (group.doomed.contains(member.peer.id) || linked(peer->id, member.peer.id));
-    }
-    for (const PeerId& other : chosen) ready = ready && linked(peer->id, other);
-    if (ready) chosen.push_back(peer->id);
-  }
-  return chosen;
-}
-
-void Coordinator::join_view(Group& group, wire::View& view, const std::vector<PeerId>& ids) const {
-  const bool formed = group.view.members.empty();
-  view = group.view;
-  view.number = group.view.number + 1;
-  view.generation = view.number;
-  if (formed) view.epoch = view.number;
-  for (const PeerId& id : ids) view.members.push_back({peers_.at(id).info, view.generation});
-}
-
-void Coordinator::try_form(std::uint32_t group_id, Group& group, Actions& actions) {
-  const std::vector<PeerId> ready = candidates(group_id, group);
-  std::size_t needed = 1;
-  for (const PeerId& id : ready) needed = std::max<std::size_t>(needed, peers_.at(id).min_size);
-  if (ready.size() < needed) return;
-  wire::Install install;
-  install.term = ++group.term;
-  join_view(group, install.view, ready);
-  persist(group_id, group, std::move(install), actions);
-}
-
-void Coordinator::advance_admission(std::uint32_t group_id, Group& group, Actions& actions) {
-  Admission& admission = group.admission;
-  const std::vector<PeerId> ready = candidates(group_id, group);
-  if (admission.phase == Admission::Phase::idle) {
-    if (ready.empty()) {
-      if (admission.holding && !HAWSER_MUTANT(14)) release_members(group, actions);
-      return;
-    }
-    admission = Admission{Admission::Phase::asking, true, admission.round + 1, 0, {}, {}};
-    for (const auto& member : group.view.members) send(member.peer.id, wire::AdmitQuery{admission.round}, actions);
-    return;
-  }
-  if (ready.empty()) return release_members(group, actions);
-  if (admission.phase == Admission::Phase::asking) {
-    if (admission.promises.size() < group.view.members.size()) return;
-    for (const auto& [id, passed] : admission.promises) admission.target = std::max(admission.target, passed + 1);
-    admission.phase = Admission::Phase::stopping;
-    for (const auto& member : group.view.members) {
-      send(member.peer.id, wire::AdmitTarget{admission.round, admission.target}, actions);
-    }
-    return;
-  }
-  if (admission.at_point.size() < group.view.members.size() && !HAWSER_MUTANT(18)) return;
-  wire::Install install;
-  install.term = ++group.term;
-  install.admit_target = admission.target;
-  join_view(group, install.view, ready);
-  persist(group_id, group, std::move(install), actions);
 }
 
 Ticket Coordinator::ticket(PeerId a, PeerId b) const {

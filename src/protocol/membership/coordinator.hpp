@@ -19,12 +19,14 @@ namespace hawser::protocol {
 using ConnId = std::uint64_t;  // a connection to the coordinator; never used again after it is closed
 
 struct CoordinatorConfig {
-  RunId run;
+  RunId run;  // of this process: its low half is the instance of the terms
   std::uint32_t heartbeat_ms = 1000;
   std::uint32_t peer_timeout_ms = 6000;
   std::uint32_t peers_max = 1024;
   bool loopback_only = false;
-  Id128 secret;  // tickets are made from it
+  Id128 secret;            // tickets are made from it
+  std::string standby_of;  // addresses; not empty: leads groups whose members come to it, forms none
+  bool arbiter = false;    // an outside store decides who leads: whoever runs this machine does
 };
 
 class Coordinator {
@@ -43,12 +45,22 @@ class Coordinator {
     std::string why;
   };
   struct Tick {};  // at latest when next_deadline() says
+  // How the last view of a group was installed, from the log of an earlier process. Before any connection.
+  struct Restored {
+    std::uint32_t group = 0;
+    wire::Install install;
+  };
   // The view with this number of the group is durable.
   struct Persisted {
     std::uint32_t group = 0;
     std::uint64_t number = 0;
   };
-  using Event = std::variant<Opened, Received, Closed, Tick, Persisted>;
+  struct PersistFailed {
+    std::uint32_t group = 0;
+    std::uint64_t number = 0;
+    std::string why;
+  };
+  using Event = std::variant<Opened, Received, Closed, Tick, Restored, Persisted, PersistFailed>;
 
   // Orders.
   struct Send {
@@ -62,10 +74,9 @@ class Coordinator {
   struct RaiseLimit {  // the other end said Hello: longer messages are allowed from now on
     ConnId conn = 0;
   };
-  struct Persist {  // make it durable, then answer with Persisted
+  struct Persist {  // make it durable, then answer with Persisted or PersistFailed
     std::uint32_t group = 0;
-    std::uint64_t term = 0;
-    wire::View view;
+    wire::Install install;
   };
   struct Note {  // one line for the log
     bool warning = false;
@@ -73,7 +84,7 @@ class Coordinator {
   };
   using Action = std::variant<Send, Close, RaiseLimit, Persist, Note>;
 
-  explicit Coordinator(CoordinatorConfig config) : config_(config) {}
+  explicit Coordinator(CoordinatorConfig config) : config_(std::move(config)) {}
 
   void step(const Event& event, const Env& env, std::vector<Action>& actions);
   // When the next Tick is due; never before that.
@@ -82,23 +93,32 @@ class Coordinator {
   // For status and checks.
   [[nodiscard]] const wire::View* view(std::uint32_t group) const;
   [[nodiscard]] std::size_t peer_count() const { return peers_.size(); }
+  // Whether it orders the views of this group: it knows the current one and can reach who must agree to the next.
+  [[nodiscard]] bool leads(std::uint32_t group) const;
 
  private:
+  using Actions = std::vector<Action>;
+
   enum class Phase : std::uint8_t {
-    greeted,  // Hello came; nothing promised
-    waiting,  // Join came; meets the others of its group
-    member,   // in the group's view
+    greeted,    // Hello came; nothing promised
+    waiting,    // Join came; meets the others of its group
+    member,     // in the group's view, connected or not
+    returning,  // says that it is a member of a view that is not known here (yet)
   };
   struct Peer {
     PeerId id;
-    ConnId conn = 0;
+    ConnId conn = 0;  // 0: a member whose connection ended
     Phase phase = Phase::greeted;
     std::uint32_t group = 0;
     std::uint32_t min_size = 1;
     wire::PeerInfo info;
-    std::uint64_t arrival = 0;     // order of Join
-    std::set<PeerId> connected;    // reported by this peer as the dialling end
-    std::set<PeerId> unreachable;  // members it has suspected
+    bool several = false;             // it knows more than one coordinator
+    std::uint64_t arrival = 0;        // order of Join
+    std::set<PeerId> connected;       // reported by this peer as the dialling end
+    std::set<PeerId> unreachable;     // members it has suspected
+    std::set<PeerId> links_lost;      // with whom its light strand broke
+    std::optional<Millis> absent_at;  // member: its connection ended then, and it has not come back
+    std::string absent_why;
     bool leaving = false;
   };
   struct Conn {
@@ -120,44 +140,102 @@ class Coordinator {
     bool sealing = false;
     std::map<PeerId, wire::SealReply> replies;
   };
+  // Decided: being made durable, then agreed upon where a majority must, then installed. Nothing else starts meanwhile.
+  struct Pending {
+    wire::Install install;
+    bool durable = false;
+    bool retry = false;  // it could not be made durable; the next heartbeat tries again
+    std::set<PeerId> accepted;
+  };
+  // Members of a view that this process does not know have come: who they are and what they say. It ends when the
+  // newest view is known and enough of its members are there.
+  struct Recovery {
+    Millis since = 0;
+    LineageId lineage;
+    std::map<PeerId, wire::SealReply> replies;
+    Millis told_at = 0;
+  };
+  struct Doom {
+    std::string why;
+    bool absent = false;  // it may still come back before the decision
+  };
   struct Group {
     wire::View view;
-    std::uint64_t term = 0;
+    wire::Install last;  // how the view was installed
+    wire::Term term;
     Admission admission;
     Change change;
-    std::optional<wire::Install> pending;  // decided, being made durable; nothing else starts meanwhile
-    std::map<PeerId, std::string> doomed;  // members to remove with the next view change, and how they were lost
-    bool change_wanted = false;            // a view change must start once none is running
-    std::optional<Millis> verdict_at;      // suspicions are weighed then, when all who have one had time to say so
+    std::optional<Pending> pending;
+    std::optional<Recovery> recovery;
+    std::map<PeerId, Doom> doomed;     // members to remove with the next view change, and how they were lost
+    bool change_wanted = false;        // a view change must start once none is running
+    bool inherited = false;            // the view was learnt from members: those who do not come may be in a newer one
+    bool settled = false;              // this process has installed the view: nobody knows a newer one
+    std::optional<Millis> verdict_at;  // suspicions are weighed then, when all who have one had time to say so
+    std::optional<Millis> hold_until;  // no admission before: a view could not be made durable
+    std::optional<Millis> minority_since;  // a majority must agree and is not there
+    std::set<wire::OpKey> stragglers;      // operations whose callers will not wait for those who have not entered them
   };
-  using Actions = std::vector<Action>;
 
   void on(const Opened& event, const Env& env, Actions& actions);
   void on(const Received& event, const Env& env, Actions& actions);
   void on(const Closed& event, const Env& env, Actions& actions);
   void on(const Tick& event, const Env& env, Actions& actions);
+  void on(const Restored& event, const Env& env, Actions& actions);
   void on(const Persisted& event, const Env& env, Actions& actions);
+  void on(const PersistFailed& event, const Env& env, Actions& actions);
 
+  // Peers: coordinator.cpp.
   void on_hello(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);
+  void on_first_hello(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);
+  void on_return(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);
   void on_peer_message(Peer& peer, const wire::Message& message, const Env& env, Actions& actions);
-  void on_join(Peer& peer, const wire::Join& join, const Env& env, Actions& actions);
+  bool on_member_message(Peer& peer, Group& group, const wire::Message& message, const Env& env, Actions& actions);
+  void on_join(Peer& peer, const wire::Join& join, Actions& actions);
+  void introduce(const Peer& there, const Peer& newcomer, Actions& actions);
+  void on_leave(Peer& peer, const wire::Leave& leave, const Env& env, Actions& actions);
   void on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env);
   void weigh_suspicions(Group& group, Actions& actions);
+  void welcome(ConnId conn, Actions& actions);
+  void refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions);
+  void turn_away(PeerId id, const std::string& text, Actions& actions);
+  // The connection of a peer is gone. `final`: so is the peer.
+  void peer_gone(PeerId id, const std::string& why, bool final, const Env& env, Actions& actions);
+  // Dooms members whose own connection ended while most of the others lost theirs with them.
+  void weigh_absent(std::uint32_t group_id, Group& group);
+  void forgive(const Env& env);
 
-  void refuse(ConnId conn, Code code, std::string text, Actions& actions);
-  void peer_gone(PeerId id, const std::string& why, Actions& actions);
-  // Moves a group on as far as it can go: finish a sealed change, start one, form, admit.
-  void advance(std::uint32_t group_id, Actions& actions);
+  // Views: coordinator_views.cpp.
+  void advance(std::uint32_t group_id, const Env& env, Actions& actions);  // as far as it can go
   void start_change(Group& group, Actions& actions);
-  void finish_change_if_ready(std::uint32_t group_id, Group& group, Actions& actions);
-  void install(std::uint32_t group_id, Group& group, Actions& actions);
-  void advance_admission(std::uint32_t group_id, Group& group, Actions& actions);
-  void try_form(std::uint32_t group_id, Group& group, Actions& actions);
+  void doom_stragglers(Group& group);
+  void finish_change_if_ready(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions);
+  void propose(Group& group, PeerId to, Actions& actions);
+  void install_if_agreed(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
+  void install(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
+  void adopt_view(std::uint32_t group_id, Group& group, wire::Install install, Millis absent_at);
+  [[nodiscard]] bool needs_majority(const Group& group) const;
+  [[nodiscard]] bool majority_present(const Group& group) const;
+  void raise_term(Group& group, const wire::Term& above) const;
+  [[nodiscard]] wire::Term next_term(const Group& group) const;
+
+  // Admission: coordinator_admission.cpp.
+  void advance_admission(std::uint32_t group_id, Group& group, Actions& actions);
+  void try_form(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void release_members(Group& group, Actions& actions);
   [[nodiscard]] std::vector<PeerId> candidates(std::uint32_t group_id, const Group& group) const;
   [[nodiscard]] bool linked(PeerId a, PeerId b) const;
   void join_view(Group& group, wire::View& view, const std::vector<PeerId>& ids) const;
+
+  // Members that come back: coordinator_recovery.cpp.
+  void attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
+  void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
+  void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
+  void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
+  [[nodiscard]] const wire::Install* best_accepted(const Group& group,
+                                                   const std::map<PeerId, wire::SealReply>& replies) const;
+
   [[nodiscard]] Ticket ticket(PeerId a, PeerId b) const;
   void send(PeerId id, wire::Message message, Actions& actions);
 
@@ -170,5 +248,8 @@ class Coordinator {
   std::optional<Millis> last_tick_;
   Millis next_heartbeat_ = 0;
 };
+
+// Whether these of a view's members may speak for all: more than half, or half with the first among them.
+bool is_majority(const wire::View& view, const std::set<PeerId>& present);
 
 }  // namespace hawser::protocol

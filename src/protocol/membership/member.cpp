@@ -5,7 +5,16 @@
 
 #include <algorithm>
 
+#include "protocol/mutants.hpp"
+
 namespace hawser::protocol {
+namespace {
+
+bool contains(const wire::View& view, PeerId id) {
+  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
+}
+
+}  // namespace
 
 void Member::step(const Event& event, const Env& env, Actions& actions) {
   if (phase_ == Phase::ended) return;
@@ -20,41 +29,52 @@ std::optional<Millis> Member::next_deadline() const {
 
 // --------------------------------------------------------------------------------------------- the coordinator's end
 
-void Member::on(const ControlOpened& /*event*/, const Env& env, Actions& actions) {
+void Member::on(const ControlOpened& event, const Env& env, Actions& actions) {
   control_up_ = true;
   welcomed_ = false;
   heard_ = env.now;
   next_heartbeat_ = env.now + heartbeat_ms_;
-  wire::Hello hello{config_.id, config_.group, config_.min_size, config_.name, {}, 0};
-  if (phase_ == Phase::member) {
-    hello.run = run_;
-    hello.view = view().number;
+  wire::Hello hello;
+  hello.peer = config_.id;
+  hello.group = config_.group;
+  hello.min_size = config_.min_size;
+  hello.name = config_.name;
+  hello.lineage = accepted_ ? accepted_->view.lineage : view().lineage;
+  hello.view = view().number;
+  hello.promised = promised_;
+  hello.sealed = ledger_.is_sealed();
+  hello.addresses = config_.addresses;
+  hello.asked_all = event.asked_all;
+  if (phase_ == Phase::joining) {  // this coordinator may know nothing of what another has said
+    joined_sent_ = false;
+    met_.clear();
+    linked_.clear();
   }
   actions.push_back(SendControl{std::move(hello)});
 }
 
-void Member::on(const ControlClosed& event, const Env& /*env*/, Actions& actions) {
+void Member::on(const ControlClosed& /*event*/, const Env& /*env*/, Actions& actions) {
   control_up_ = false;
   welcomed_ = false;
-  if (phase_ == Phase::joining) return end(Code::NO_COORDINATOR, event.why, actions);
+  if (phase_ == Phase::joining) return;  // it begins again with the next connection
   if (leaving_) return end(Code::OK, "the coordinator went away while this peer left", actions);
+  if (admission_.blocked && admission_.standing && !HAWSER_MUTANT(26)) return;
   // The group goes on without a coordinator; nobody can be let in meanwhile, so nobody is waited for.
+  release();
+  walk(actions);
+}
+
+void Member::release() {
   admission_.round.reset();
   admission_.target.reset();
-  walk(actions);
+  admission_.standing = false;
 }
 
 void Member::on(const ControlReceived& event, const Env& env, Actions& actions) {
   heard_ = env.now;
   const wire::Message& message = event.message;
   if (const auto* welcome = std::get_if<wire::Welcome>(&message)) {
-    if (phase_ != Phase::joining) return;
-    welcomed_ = true;
-    run_ = welcome->run;
-    heartbeat_ms_ = std::max<std::uint32_t>(1, welcome->heartbeat_ms);
-    peer_timeout_ms_ = std::max<std::uint32_t>(heartbeat_ms_, welcome->peer_timeout_ms);
-    next_heartbeat_ = env.now + heartbeat_ms_;
-    actions.push_back(Listen{welcome->loopback_only});
+    on_welcome(*welcome, env, actions);
   } else if (const auto* refuse = std::get_if<wire::Refuse>(&message)) {
     on_refuse(*refuse, env, actions);
   } else if (const auto* meet = std::get_if<wire::Meet>(&message)) {
@@ -68,33 +88,87 @@ void Member::on(const ControlReceived& event, const Env& env, Actions& actions) 
     if (phase_ != Phase::member) return;
     admission_.round = query->round;
     admission_.target.reset();
+    admission_.standing = false;
     actions.push_back(SendControl{wire::AdmitPromise{query->round, admission_.passed}});
   } else if (const auto* target = std::get_if<wire::AdmitTarget>(&message)) {
     if (admission_.round != target->round) return;
     admission_.target = target->target;
     walk(actions);
   } else if (const auto* cancel = std::get_if<wire::AdmitCancel>(&message)) {
-    if (admission_.round != cancel->round) return;
-    admission_.round.reset();
-    admission_.target.reset();
+    if (!admission_.round || (cancel->round != 0 && admission_.round != cancel->round)) return;
+    release();
     walk(actions);
   } else if (const auto* seal = std::get_if<wire::Seal>(&message)) {
-    if (phase_ == Phase::member) actions.push_back(SendControl{ledger_.seal(seal->term)});
+    on_seal(*seal, actions);
+  } else if (const auto* propose = std::get_if<wire::Propose>(&message)) {
+    on_propose(*propose, actions);
   } else if (const auto* install = std::get_if<wire::Install>(&message)) {
     on_install(*install, actions);
   }
   // Heartbeats only prove that the coordinator lives. Messages that only peers send are none of ours: ignored.
 }
 
+void Member::on_welcome(const wire::Welcome& welcome, const Env& env, Actions& actions) {
+  welcomed_ = true;
+  heartbeat_ms_ = std::max<std::uint32_t>(1, welcome.heartbeat_ms);
+  peer_timeout_ms_ = std::max<std::uint32_t>(heartbeat_ms_, welcome.peer_timeout_ms);
+  next_heartbeat_ = env.now + heartbeat_ms_;
+  if (phase_ == Phase::joining) {
+    actions.push_back(Listen{welcome.loopback_only});
+    return;
+  }
+  // What was said on an earlier connection may not have been heard.
+  if (leaving_) actions.push_back(SendControl{wire::Leave{}});
+  Ledger::Actions faults;
+  ledger_.repeat_faults(faults);
+  forward(faults, actions);
+}
+
 void Member::on_refuse(const wire::Refuse& refuse, const Env& env, Actions& actions) {
   const Code code = code_name(static_cast<Code>(refuse.code)) == std::string("UNKNOWN")
                         ? Code::REFUSED
                         : static_cast<Code>(refuse.code);
-  if (phase_ == Phase::joining) return end(code, "the coordinator refused this peer: " + refuse.text, actions);
-  // Only the coordinator of this run can say that a member is none any more.
-  if (refuse.run == run_) return end(Code::EXPELLED, refuse.text, actions);
-  actions.push_back(CloseControl{});
-  on(ControlClosed{"a coordinator of another run answered"}, env, actions);
+  if (phase_ == Phase::joining && code != Code::NO_COORDINATOR) {
+    return end(code, "the coordinator refused this peer: " + refuse.text, actions);
+  }
+  // Only a coordinator that leads this group can say that a member is none any more.
+  const bool competent = refuse.lineage == view().lineage || config_.addresses <= 1;
+  if (phase_ == Phase::member && code == Code::EXPELLED && competent) {
+    return end(Code::EXPELLED, refuse.text, actions);
+  }
+  actions.push_back(CloseControl{refuse.text});
+  if (phase_ == Phase::joining) {
+    control_up_ = welcomed_ = false;
+    accepted_.reset();  // had it been decided upon, somebody would know
+  } else {
+    on(ControlClosed{refuse.text}, env, actions);
+  }
+}
+
+void Member::on_seal(const wire::Seal& seal, Actions& actions) {
+  if (phase_ == Phase::joining && !accepted_) return;
+  // The same term again: the answer may have been lost with a connection.
+  const bool again = seal.term == promised_ && ledger_.is_sealed();
+  if (seal.term <= promised_ && !again && !HAWSER_MUTANT(19)) return;
+  promised_ = seal.term;
+  wire::SealReply reply = ledger_.seal(seal.term);
+  if (accepted_) reply.accepted.push_back(*accepted_);
+  if (seal.recover && view().number != 0) reply.last.push_back(last_);
+  actions.push_back(SendControl{std::move(reply)});
+}
+
+void Member::on_propose(const wire::Propose& propose, Actions& actions) {
+  const wire::Install& next = propose.install;
+  if (next.term < promised_ && !HAWSER_MUTANT(19)) return;
+  if (phase_ == Phase::member) {
+    if (next.view.lineage != view().lineage || next.view.number != view().number + 1) return;
+    if (next.sealed) ledger_.hold();
+  } else if (!contains(next.view, config_.id)) {
+    return;
+  }
+  promised_ = next.term;
+  accepted_ = next;
+  actions.push_back(SendControl{wire::Accept{next.term, next.view.number}});
 }
 
 void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
@@ -107,8 +181,10 @@ void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     if (welcomed_) actions.push_back(SendControl{wire::Heartbeat{++heartbeat_sequence_}});
   }
   if (env.now - heard_ >= peer_timeout_ms_) {
-    actions.push_back(CloseControl{});
-    on(ControlClosed{fmt::format("the coordinator was silent for {} ms", env.now - heard_)}, env, actions);
+    const std::string why = fmt::format("the coordinator was silent for {} ms", env.now - heard_);
+    actions.push_back(CloseControl{why});
+    if (phase_ == Phase::member) return on(ControlClosed{why}, env, actions);
+    control_up_ = welcomed_ = false;
   }
 }
 
@@ -122,6 +198,11 @@ void Member::on(const Listening& event, const Env& /*env*/, Actions& actions) {
 void Member::on(const Linked& event, const Env& /*env*/, Actions& actions) {
   linked_[event.peer] = true;
   if (control_up_ && welcomed_) actions.push_back(SendControl{wire::Connected{event.peer}});
+}
+
+void Member::on(const LinkLost& event, const Env& /*env*/, Actions& actions) {
+  linked_.erase(event.peer);
+  if (control_up_ && welcomed_) actions.push_back(SendControl{wire::LinkLost{event.peer}});
 }
 
 void Member::on(const Unreachable& event, const Env& /*env*/, Actions& actions) {
@@ -148,9 +229,11 @@ std::string Member::waiting_for() const {
 
 void Member::on_install(const wire::Install& install, Actions& actions) {
   if (install.view.number <= view().number) return;
-  const bool inside = std::any_of(install.view.members.begin(), install.view.members.end(),
-                                  [&](const auto& m) { return m.peer.id == config_.id; });
-  if (!inside) {
+  if (phase_ == Phase::member && install.view.lineage != view().lineage) return;
+  if (phase_ == Phase::member && install.view.number != view().number + 1) {
+    return end(Code::EXPELLED, "a view was decided of which this peer did not hear", actions);
+  }
+  if (!contains(install.view, config_.id)) {
     for (const auto& gone : install.departures) {
       if (gone.id != config_.id) continue;
       if (gone.left) return end(Code::OK, "left", actions);
@@ -161,8 +244,14 @@ void Member::on_install(const wire::Install& install, Actions& actions) {
   const bool joined = phase_ == Phase::joining;
   phase_ = Phase::member;
   actions.push_back(ViewInstalled{install.view, install.departures});
+  // Decided is decided, whoever says so. But a coordinator that has sealed this peer with a higher term waits for an
+  // answer that stays true.
+  const bool unseals = install.term >= promised_ || HAWSER_MUTANT(23);
+  if (install.term > promised_) promised_ = install.term;
+  accepted_.reset();
+  last_ = install;
   Ledger::Actions ledger_actions;
-  ledger_.install(install, ledger_actions);
+  ledger_.install(install, ledger_actions, unseals);
   forward(ledger_actions, actions);
   if (joined) {
     met_.clear();
@@ -175,8 +264,7 @@ void Member::on_install(const wire::Install& install, Actions& actions) {
   }
   if (install.admit_target == 0) return;
   admission_.passed = install.admit_target;
-  admission_.round.reset();
-  admission_.target.reset();
+  release();
   if (admission_.blocked) {
     admission_.blocked = false;
     actions.push_back(Admitted{});
@@ -196,6 +284,7 @@ void Member::walk(Actions& actions) {
   if (!admission_.round) return pass_point(actions);
   if (!admission_.target) return;  // promised to wait for it
   if (admission_.passed + 1 < *admission_.target) return pass_point(actions);
+  admission_.standing = true;
   actions.push_back(SendControl{wire::AtPoint{*admission_.round}});
 }
 
@@ -209,7 +298,10 @@ void Member::on(const AdmitCalled& /*event*/, const Env& /*env*/, Actions& actio
   walk(actions);
 }
 
-void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) { admission_.blocked = false; }
+void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) {
+  admission_.blocked = false;
+  if (!control_up_) release();  // nobody is there who could let it go on
+}
 
 void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actions) {
   if (!control_up_) return end(Code::OK, "left without a coordinator", actions);
@@ -218,6 +310,7 @@ void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actio
 }
 
 void Member::on(const AbortCalled& /*event*/, const Env& /*env*/, Actions& actions) {
+  if (control_up_ && welcomed_) actions.push_back(SendControl{wire::Leave{true}});
   end(Code::ABORTED, "this communicator was aborted", actions);
 }
 
@@ -261,6 +354,10 @@ void Member::finished(const wire::OpKey& key, std::uint64_t epoch, const wire::D
 }
 
 bool Member::vote(const wire::OpKey& key, wire::FaultReason reason, const std::string& text, Actions& actions) {
+  if (reason == wire::FaultReason::straggler) {  // against members, not against the operation
+    if (control_up_) actions.push_back(SendControl{wire::OpFault{view().number, key, reason, text}});
+    return true;
+  }
   Ledger::Actions out;
   const bool taken = ledger_.vote(key, reason, text, out);
   forward(out, actions);

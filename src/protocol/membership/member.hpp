@@ -22,13 +22,16 @@ struct MemberConfig {
   std::uint32_t group = 0;
   std::uint32_t min_size = 1;
   std::string name;
-  std::uint64_t codecs = 0;  // as in wire::PeerInfo
+  std::uint64_t codecs = 0;     // as in wire::PeerInfo
+  std::uint32_t addresses = 1;  // of coordinators that it knows
 };
 
 class Member {
  public:
   // Facts.
-  struct ControlOpened {};  // a connection to a coordinator is up
+  struct ControlOpened {     // a connection to a coordinator is up
+    bool asked_all = false;  // all others were asked, and none leads the group
+  };
   struct ControlReceived {
     wire::Message message;
   };
@@ -42,6 +45,9 @@ class Member {
   struct Linked {  // the first strand with that peer is up; this end dialled it
     PeerId peer;
   };
+  struct LinkLost {  // the first strand with that peer broke, or it refuses to be dialled
+    PeerId peer;
+  };
   struct Unreachable {  // no strand with that member could be had for the peer timeout
     PeerId peer;
     std::string text;
@@ -51,14 +57,16 @@ class Member {
   struct LeaveCalled {};   // no operation is open
   struct AbortCalled {};   // the user gives up at once
   struct Tick {};
-  using Event = std::variant<ControlOpened, ControlReceived, ControlClosed, Listening, Linked, Unreachable, AdmitCalled,
-                             AbortCalled, AdmitGivenUp, LeaveCalled, Tick>;
+  using Event = std::variant<ControlOpened, ControlReceived, ControlClosed, Listening, Linked, LinkLost, Unreachable,
+                             AdmitCalled, AbortCalled, AdmitGivenUp, LeaveCalled, Tick>;
 
   // Orders.
   struct SendControl {
     wire::Message message;
   };
-  struct CloseControl {};  // no ControlClosed needs to follow; a member connects again
+  struct CloseControl {  // no ControlClosed needs to follow; the peer connects again, there or elsewhere
+    std::string why;
+  };
   struct Listen {
     bool loopback_only = false;
   };
@@ -104,6 +112,7 @@ class Member {
   [[nodiscard]] std::uint32_t peer_timeout_ms() const { return peer_timeout_ms_; }
   [[nodiscard]] const Ledger& ledger() const { return ledger_; }
   [[nodiscard]] const wire::View& view() const { return ledger_.view(); }
+  [[nodiscard]] const wire::Term& promised() const { return promised_; }
   // What the join waits for, for the sentence of a timeout.
   [[nodiscard]] std::string waiting_for() const;
 
@@ -119,6 +128,8 @@ class Member {
     std::optional<std::uint64_t> round;   // newcomers wait: no point is passed without the coordinator
     std::optional<std::uint64_t> target;  // stop at this one
     bool blocked = false;                 // a call stands at point passed + 1
+    // The coordinator was told that it stands there and may have let newcomers in: it stays until it hears from one.
+    bool standing = false;
     // The point was passed without a call: at the join, or by a view that came after the call had given up. The next
     // call, if no operation comes before it, is for that point and returns at once.
     bool credit = false;
@@ -129,6 +140,7 @@ class Member {
   void on(const ControlClosed& event, const Env& env, Actions& actions);
   void on(const Listening& event, const Env& env, Actions& actions);
   void on(const Linked& event, const Env& env, Actions& actions);
+  void on(const LinkLost& event, const Env& env, Actions& actions);
   void on(const Unreachable& event, const Env& env, Actions& actions);
   void on(const AdmitCalled& event, const Env& env, Actions& actions);
   void on(const AdmitGivenUp& event, const Env& env, Actions& actions);
@@ -136,8 +148,12 @@ class Member {
   void on(const AbortCalled& event, const Env& env, Actions& actions);
   void on(const Tick& event, const Env& env, Actions& actions);
 
+  void on_welcome(const wire::Welcome& welcome, const Env& env, Actions& actions);
   void on_refuse(const wire::Refuse& refuse, const Env& env, Actions& actions);
+  void on_seal(const wire::Seal& seal, Actions& actions);
+  void on_propose(const wire::Propose& propose, Actions& actions);
   void on_install(const wire::Install& install, Actions& actions);
+  void release();               // no round holds it any more
   void walk(Actions& actions);  // an admission call goes on as far as it may
   void pass_point(Actions& actions);
   void end(Code code, const std::string& text, Actions& actions);
@@ -149,7 +165,9 @@ class Member {
   bool welcomed_ = false;
   bool joined_sent_ = false;
   bool leaving_ = false;
-  RunId run_;
+  wire::Term promised_;                    // obeys no lower one
+  std::optional<wire::Install> accepted_;  // agreed to as the next view
+  wire::Install last_;                     // how the view was installed
   std::uint32_t heartbeat_ms_ = 1000;
   std::uint32_t peer_timeout_ms_ = 6000;
   Millis heard_ = 0;

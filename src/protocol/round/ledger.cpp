@@ -31,6 +31,7 @@ Code fault_code(FaultReason reason) {
     case FaultReason::diverged:
       return Code::DIVERGED;
     case FaultReason::timeout:
+    case FaultReason::straggler:
       return Code::TIMEOUT;
     case FaultReason::cancelled:
       return Code::CANCELLED;
@@ -221,7 +222,7 @@ void Ledger::done_from(PeerId from, std::uint64_t epoch, const OpKey& key, const
   }
 }
 
-wire::SealReply Ledger::seal(std::uint64_t term) {
+wire::SealReply Ledger::seal(const wire::Term& term) {
   sealed_ = true;
   wire::SealReply reply;
   reply.term = term;
@@ -265,7 +266,7 @@ void Ledger::apply(const wire::Outcome& outcome, const std::string& lost, Action
   }
 }
 
-void Ledger::install(const wire::Install& install, Actions& actions) {
+void Ledger::install(const wire::Install& install, Actions& actions, bool unseals) {
   std::string lost;
   for (const auto& gone : install.departures) {
     if (!gone.left || HAWSER_MUTANT(15))
@@ -276,7 +277,7 @@ void Ledger::install(const wire::Install& install, Actions& actions) {
   if (install.sealed) {
     for (const auto& outcome : install.outcomes) apply(outcome, lost, actions);
     if (HAWSER_MUTANT(7)) unstable_.clear();
-    sealed_ = false;
+    if (unseals) sealed_ = false;
   }
   view_ = install.view;
   for (auto it = unstable_.begin(); it != unstable_.end();) {
@@ -296,7 +297,7 @@ void Ledger::install(const wire::Install& install, Actions& actions) {
     Op& op = ops_.at(key);
     if (epoch_changed) {
       restart(key, op, actions);
-    } else if (op.held && !HAWSER_MUTANT(5)) {
+    } else if (op.held && !sealed_ && !HAWSER_MUTANT(5)) {
       say_done(key, op, *op.held, actions);
     }
     if (!ops_.contains(key)) continue;  // too few are left for it
@@ -307,6 +308,12 @@ void Ledger::install(const wire::Install& install, Actions& actions) {
     if (it->second.fault != FaultReason::none && !HAWSER_MUTANT(11)) {  // voted too late for the answer to the Seal
       actions.push_back(ReportFault{{view_.number, key, it->second.fault, it->second.text}});
     }
+  }
+}
+
+void Ledger::repeat_faults(Actions& actions) {
+  for (const auto& [key, op] : ops_) {
+    if (op.fault != FaultReason::none) actions.push_back(ReportFault{{view_.number, key, op.fault, op.text}});
   }
 }
 

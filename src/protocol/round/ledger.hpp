@@ -64,9 +64,13 @@ class Ledger {
                   Actions& actions);
   void done_from(PeerId from, std::uint64_t epoch, const wire::OpKey& key, const wire::Done& done, Actions& actions);
 
-  [[nodiscard]] wire::SealReply seal(std::uint64_t term);
-  // The caller has checked that this peer is in the view.
-  void install(const wire::Install& install, Actions& actions);
+  [[nodiscard]] wire::SealReply seal(const wire::Term& term);
+  void hold() { sealed_ = true; }  // as seal, without an answer
+  [[nodiscard]] bool is_sealed() const { return sealed_; }
+  // The caller has checked that this peer is in the view. `unseals`: no coordinator has sealed it with a higher term.
+  void install(const wire::Install& install, Actions& actions, bool unseals = true);
+  // What was reported and may not have been heard is reported again.
+  void repeat_faults(Actions& actions);
   // Every open operation ends here with this status: the peer is out of the group.
   void end_all(Code code, const std::string& text, Actions& actions);
   // This operation ends here though undecided: no coordinator could be asked in time.

@@ -529,8 +529,6 @@ std::optional<std::int64_t> Engine::next_deadline() {
   const Lock lock(mutex_);
   std::optional<std::int64_t> due = member_.next_deadline();
   for (const auto& [key, op] : ops_) {
-    // A vote is answered by the coordinator; when that is lost, this is asked again.
-    if (op->deadline_voted && member_.has_coordinator()) continue;
     const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
     due = due ? std::min(*due, at) : at;
   }
@@ -557,9 +555,8 @@ void Engine::on_time() {
                      fmt::format("the deadline of {} ms passed", op->call.timeout_ms), actions);
         perform(actions);
       }
-    } else if (!member_.has_coordinator() &&
-               now >= op->deadline_ms + 2 * static_cast<std::int64_t>(member_.peer_timeout_ms())) {
-      fail_undecided(*op);
+    } else if (now >= op->deadline_ms + 2 * static_cast<std::int64_t>(member_.peer_timeout_ms())) {
+      fail_undecided(*op);  // no coordinator is there, or it has no majority
     }
   }
 }

@@ -31,6 +31,7 @@ struct StrandLost {
   PeerId peer;
   std::uint32_t index = 0;
   bool dialled = false;
+  bool link_lost = false;  // it was the last one to that peer, and nothing replaces it
   std::string why;
 };
 // Orders for the control thread.
@@ -188,7 +189,7 @@ class Engine {
   void wake(Link& link);
   static bool carries_control(const Link& link, const Strand& strand);
   static bool carries_bulk(const Link& link, const Strand& strand);
-  void forget(Strand& strand, const std::string& why);
+  void forget(Strand& strand, const std::string& why, bool replaced = false);
   void schedule(Strand& strand);
   void drop_link(PeerId peer);
   void task(ControlTask task);

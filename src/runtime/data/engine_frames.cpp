@@ -288,7 +288,7 @@ void Engine::on_lost(Strand& strand, const std::string& why) {
 }
 
 // The strand is dead: what it carried and was not acknowledged goes to the others, in order and before what waits.
-void Engine::forget(Strand& strand, const std::string& why) {
+void Engine::forget(Strand& strand, const std::string& why, bool replaced) {
   strand.shared.lost = true;
   strand.shared.parked = false;
   --metrics_.strands_open;
@@ -313,7 +313,7 @@ void Engine::forget(Strand& strand, const std::string& why) {
   wake(link);
   log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
                short_name(strand.peer()), why);
-  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), why});
+  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), link.strands.empty() && !replaced, why});
 }
 
 void Engine::drop_link(PeerId peer) {
@@ -344,7 +344,7 @@ void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::Uniq
   for (const auto& old : link.strands) {
     if (old->index() != index) continue;
     const auto replaced = old;
-    forget(*replaced, "replaced by a newer connection");
+    forget(*replaced, "replaced by a newer connection", true);
     replaced->thread().run([replaced] { replaced->close(); });
     break;
   }

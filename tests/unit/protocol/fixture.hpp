@@ -27,7 +27,11 @@ inline wire::ViewMember member(std::uint64_t number, std::uint64_t joined = 1) {
 // Members by number, all there since generation 1.
 inline wire::View view(std::uint64_t number, std::initializer_list<std::uint64_t> members, std::uint64_t epoch = 1,
                        std::uint64_t generation = 1) {
-  wire::View out{number, epoch, generation, {}};
+  wire::View out;
+  out.number = number;
+  out.epoch = epoch;
+  out.generation = generation;
+  out.lineage.low = 5;
   for (const std::uint64_t id : members) out.members.push_back(member(id));
   return out;
 }
@@ -84,12 +88,22 @@ std::vector<T> all(const std::vector<Variant>& actions) {
   return out;
 }
 
+// The first Hello of a peer.
+inline wire::Hello hello(std::uint64_t number, std::uint32_t min_size = 1, std::uint32_t group = 0) {
+  wire::Hello out;
+  out.peer = peer(number);
+  out.group = group;
+  out.min_size = min_size;
+  out.name = "p" + std::to_string(number);
+  return out;
+}
+
 // One message of each type, filled with numbers that mean nothing in particular.
 inline std::vector<wire::Message> one_of_each() {
   const wire::OpKey key{1, 0, 0};
-  wire::SealReply reply{1, 1, {state(key, sum(), wire::OpPhase::open)}};
+  wire::SealReply reply{1, 1, {state(key, sum(), wire::OpPhase::open)}, {}, {}};
   wire::Install view_change = install(view(2, {1, 2}));
-  return {wire::Hello{peer(1), 0, 1, "p1", {}, 0},
+  return {hello(1),
           wire::Welcome{{}, 1000, 6000, "10.0.0.1", false},
           wire::Refuse{{}, 53, "no"},
           wire::Join{"", 4000, 0},
@@ -101,15 +115,18 @@ inline std::vector<wire::Message> one_of_each() {
           wire::AdmitTarget{1, 1},
           wire::AtPoint{1},
           wire::AdmitCancel{1},
-          wire::Leave{},
+          wire::Leave{false},
           wire::Heartbeat{1},
           wire::Suspect{peer(2), "gone"},
           wire::OpFault{1, key, wire::FaultReason::timeout, "late"},
-          wire::Seal{1},
+          wire::Seal{1, false},
           reply,
           view_change,
           wire::StrandHello{peer(1), peer(2), {}, 0},
-          wire::StrandAccept{0}};
+          wire::StrandAccept{0},
+          wire::Propose{install(view(2, {1, 2}))},
+          wire::Accept{1, 2},
+          wire::LinkLost{peer(2)}};
 }
 
 }  // namespace protocol_test

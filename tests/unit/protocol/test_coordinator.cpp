@@ -33,7 +33,7 @@ struct Fixture {
   template <typename Event>
   Fixture& step(Event event) {
     std::vector<Coordinator::Action> actions;
-    machine.step(Coordinator::Event(std::move(event)), Env{now, {}}, actions);
+    machine.step(Coordinator::Event(std::move(event)), Env{now, {7, 7}}, actions);
     for (auto& action : actions) {
       if (auto* send = std::get_if<Coordinator::Send>(&action)) {
         CHECK(!closed.contains(send->conn));
@@ -49,14 +49,14 @@ struct Fixture {
     while (!hold && !persists.empty()) {
       const auto persist = persists.front();
       persists.erase(persists.begin());
-      step(Coordinator::Persisted{persist.group, persist.view.number});
+      step(Coordinator::Persisted{persist.group, persist.install.view.number});
     }
     return *this;
   }
   Fixture& receive(ConnId conn, wire::Message message) { return step(Coordinator::Received{conn, std::move(message)}); }
   Fixture& hello(ConnId conn, std::uint32_t min_size = 1, std::uint32_t group = 0) {
     return step(Coordinator::Opened{conn, "10.0.0." + std::to_string(conn)})
-        .receive(conn, wire::Hello{peer(conn), group, min_size, "p" + std::to_string(conn), {}, 0});
+        .receive(conn, protocol_test::hello(conn, min_size, group));
   }
   // Hello, Join, and connections with all that it is told to dial.
   Fixture& join(ConnId conn, std::uint32_t min_size = 1, std::uint32_t group = 0) {
@@ -76,7 +76,18 @@ struct Fixture {
   Fixture& answer_seal(ConnId conn, std::vector<wire::OpState> ops = {}) {
     const auto seals = got<wire::Seal>(conn);
     REQUIRE(!seals.empty());
-    return receive(conn, wire::SealReply{seals.back().term, machine.view(0)->number, std::move(ops)});
+    return receive(conn, wire::SealReply{seals.back().term, machine.view(0)->number, std::move(ops), {}, {}});
+  }
+  // The process of a member ends: so do its connections, with this coordinator and with the others.
+  Fixture& die(ConnId conn) {
+    step(Coordinator::Closed{conn, "reset"});
+    dead.insert(conn);
+    if (machine.view(0) == nullptr) return *this;
+    const std::vector<std::uint64_t> others = members();
+    for (const std::uint64_t other : others) {
+      if (!dead.contains(other) && !closed.contains(other)) receive(other, wire::LinkLost{peer(conn)});
+    }
+    return *this;
   }
   template <typename T>
   std::vector<T> got(ConnId conn) {
@@ -93,6 +104,7 @@ struct Fixture {
   Coordinator machine{config()};
   std::map<ConnId, std::vector<wire::Message>> inbox;
   std::set<ConnId> closed;
+  std::set<ConnId> dead;
   std::vector<Coordinator::Persist> persists;
   std::vector<std::string> notes;
   bool hold = false;
@@ -168,26 +180,32 @@ TEST_CASE("strangers and their mistakes", "[protocol]") {
     CHECK(refused(9).text == "the first message was Join, not Hello");
   }
   SECTION("Hello twice") {
-    f.hello(9).receive(9, wire::Hello{peer(9), 0, 1, "p9", {}, 0});
+    f.hello(9).receive(9, hello(9));
     CHECK(refused(9).text == "a second Hello on one connection");
     CHECK(f.machine.peer_count() == 1);
   }
   SECTION("the id of another") {
-    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{peer(1), 0, 1, "p1", {}, 0});
-    CHECK(refused(9).code == static_cast<std::uint32_t>(Code::REFUSED));
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, hello(1));
+    CHECK(refused(9).text.find("is in use") != std::string::npos);
     CHECK(f.members() == Ids{1});
   }
   SECTION("no id") {
-    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{PeerId{}, 0, 1, "", {}, 0});
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{});
     refused(9);
   }
-  SECTION("a member of this run") {
-    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{peer(9), 0, 1, "p9", config().run, 4});
+  SECTION("one that says it is a member") {
+    wire::Hello claim = hello(9);
+    claim.lineage = f.machine.view(0)->lineage;
+    claim.view = 4;
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
     CHECK(refused(9).code == static_cast<std::uint32_t>(Code::EXPELLED));
   }
-  SECTION("a member of another run") {
-    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, wire::Hello{peer(9), 0, 1, "p9", {}, 4});
-    CHECK(refused(9).text == "this coordinator does not know that run: it was started anew");
+  SECTION("a member of another lineage") {
+    wire::Hello claim = hello(9);
+    claim.lineage.low = 99;
+    claim.view = 4;
+    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
+    CHECK(refused(9).text.find("another group was formed here") == 0);
   }
   SECTION("too many") {
     for (ConnId conn = 2; conn <= 8; ++conn) f.hello(conn);
@@ -219,14 +237,14 @@ TEST_CASE("strangers and their mistakes", "[protocol]") {
 TEST_CASE("a loss seals the group, and all answers are waited for", "[protocol]") {
   Fixture f;
   f.form({1, 2, 3});
-  f.step(Coordinator::Closed{3, "reset"});
+  f.die(3);
   CHECK(f.got<wire::Seal>(1).size() == 1);
   CHECK(f.got<wire::Seal>(2).size() == 1);
   const wire::OpKey key{1, 0, 0};
   f.answer_seal(1, {state(key, sum(), wire::OpPhase::done)});
   CHECK(f.got<wire::Install>(1).empty());
-  f.receive(2, wire::SealReply{99, 1, {}});                            // of another term
-  f.receive(2, wire::SealReply{f.got<wire::Seal>(2)[0].term, 7, {}});  // of another view
+  f.receive(2, wire::SealReply{99, 1, {}, {}, {}});                            // of another term
+  f.receive(2, wire::SealReply{f.got<wire::Seal>(2)[0].term, 7, {}, {}, {}});  // of another view
   CHECK(f.got<wire::Install>(1).empty());
   SECTION("the last answer comes") {
     f.answer_seal(2, {state(key, sum(), wire::OpPhase::done)});
@@ -242,20 +260,20 @@ TEST_CASE("a loss seals the group, and all answers are waited for", "[protocol]"
     CHECK(installs[0].departures[0] == wire::Departure{peer(3), "p3", false, "reset"});
   }
   SECTION("who owes an answer is lost as well") {
-    f.step(Coordinator::Closed{2, "reset"});
+    f.die(2);
     CHECK(f.members() == Ids{1});
     CHECK(f.got<wire::Install>(1).at(0).departures.size() == 2);
   }
   SECTION("who has answered is lost as well") {
-    f.step(Coordinator::Closed{1, "reset"});
+    f.die(1);
     CHECK(f.members() == Ids{1, 2, 3});
     f.answer_seal(2);
     CHECK(f.members() == Ids{2});
   }
   SECTION("all are lost, and the group forms again") {
-    f.step(Coordinator::Closed{1, "reset"}).step(Coordinator::Closed{2, "reset"});
-    CHECK(f.members().empty());
-    f.join(4);
+    f.die(1).die(2);
+    CHECK(f.members() == Ids{1, 2, 3});             // the last one may come back
+    f.join(4).receive(4, wire::LinkLost{peer(2)});  // no: nobody is there any more
     CHECK(f.members() == Ids{4});
     CHECK(f.machine.view(0)->number == 3);
     CHECK(f.machine.view(0)->epoch == 3);
@@ -266,10 +284,10 @@ TEST_CASE("a loss seals the group, and all answers are waited for", "[protocol]"
 TEST_CASE("a member is lost while a view is made durable", "[protocol]") {
   Fixture f;
   f.form({1, 2, 3});
-  f.step(Coordinator::Closed{3, "reset"});
+  f.die(3);
   f.hold = true;
   f.answer_seal(1).answer_seal(2);
-  f.step(Coordinator::Closed{2, "reset"});
+  f.die(2);
   f.hold = false;
   f.inbox.clear();
   f.step(Coordinator::Persisted{0, 2});
@@ -413,7 +431,7 @@ TEST_CASE("admission", "[protocol]") {
     CHECK(f.got<wire::Forget>(1).size() == 1);
   }
   SECTION("a member is lost, and those who stand are asked again") {
-    f.receive(1, wire::AtPoint{1}).step(Coordinator::Closed{2, "reset"});
+    f.receive(1, wire::AtPoint{1}).die(2);
     f.answer_seal(1);
     CHECK(f.members() == Ids{1});
     REQUIRE(f.got<wire::AdmitQuery>(1).size() == 2);
@@ -440,6 +458,7 @@ TEST_CASE("admission", "[protocol]") {
     f.hold = false;
     f.step(Coordinator::Persisted{0, 2});
     CHECK(f.members() == Ids{1, 2, 3});
+    f.receive(1, wire::LinkLost{peer(3)}).receive(2, wire::LinkLost{peer(3)});
     f.answer_seal(1).answer_seal(2);
     CHECK(f.members() == Ids{1, 2});
   }
@@ -458,17 +477,17 @@ TEST_CASE("no message upsets the coordinator in any phase", "[protocol]") {
         f.form({1, 2, 3});
       },
       [](Fixture& f) {
-        f.form({1, 2, 3}).step(Coordinator::Closed{3, "reset"});
+        f.form({1, 2, 3}).die(3);
       },
       [](Fixture& f) {
         f.form({1, 2, 3}).join(4);
       },
       [](Fixture& f) {
         f.form({1, 2, 3}).hold = true;
-        f.step(Coordinator::Closed{3, "reset"}).answer_seal(1).answer_seal(2);
+        f.die(3).answer_seal(1).answer_seal(2);
       },
       [](Fixture& f) {
-        f.form({1, 2}).step(Coordinator::Closed{2, "reset"});
+        f.form({1, 2}).die(2);
       },
       [](Fixture&) {},
   };
@@ -500,7 +519,7 @@ TEST_CASE("the longest messages can be encoded", "[protocol]") {
       ops.push_back(state({1, conn, i}, sum(), wire::OpPhase::open, wire::FaultReason::resource,
                           std::string(wire::text_bytes_max, 'x')));
     }
-    const wire::SealReply reply{f.got<wire::Seal>(conn).at(0).term, 1, ops};
+    const wire::SealReply reply{f.got<wire::Seal>(conn).at(0).term, 1, ops, {}, {}};
     CHECK(wire::encode(reply).size() <= wire::control_header_bytes + wire::control_bytes_max);
     f.receive(conn, reply);
   }

@@ -14,6 +14,7 @@ using namespace hawser::protocol;
 
 constexpr std::uint32_t heartbeat = 100;
 constexpr std::uint32_t timeout = 600;
+constexpr std::uint32_t addresses = 2;
 
 RunId run(std::uint64_t number = 1) {
   RunId id;
@@ -54,7 +55,7 @@ struct Fixture {
     return all<T>(actions).size();
   }
 
-  Member machine{MemberConfig{peer(1), 3, 2, "p1"}};
+  Member machine{MemberConfig{peer(1), 3, 2, "p1", 0, addresses}};
   Member::Actions actions;
   Millis now = 1000;
 };
@@ -67,7 +68,9 @@ TEST_CASE("joining, step by step", "[protocol]") {
   CHECK(!f.machine.next_deadline());
   f.connect();
   REQUIRE(f.sent<wire::Hello>().size() == 1);
-  CHECK(f.sent<wire::Hello>()[0] == wire::Hello{peer(1), 3, 2, "p1", {}, 0});
+  wire::Hello expected = hello(1, 2, 3);
+  expected.addresses = addresses;
+  CHECK(f.sent<wire::Hello>()[0] == expected);
   CHECK(f.machine.waiting_for() == "the coordinator took the connection but did not answer");
   f.receive(wire::Welcome{run(), heartbeat, timeout, "10.0.0.1", true});
   REQUIRE(f.count<Member::Listen>() == 1);
@@ -92,34 +95,46 @@ TEST_CASE("joining, step by step", "[protocol]") {
   CHECK(f.machine.is_member());
 }
 
-TEST_CASE("a join that is refused or loses the coordinator ends", "[protocol]") {
+TEST_CASE("a join that is refused ends", "[protocol]") {
   Fixture f;
   SECTION("refused") {
-    f.connect().receive(wire::Refuse{run(), static_cast<std::uint32_t>(Code::REFUSED), "full"});
+    f.connect().receive(wire::Refuse{f.machine.view().lineage, static_cast<std::uint32_t>(Code::REFUSED), "full"});
     REQUIRE(f.count<Member::Ended>() == 1);
     CHECK(all<Member::Ended>(f.actions)[0].code == Code::REFUSED);
     CHECK(all<Member::Ended>(f.actions)[0].text == "the coordinator refused this peer: full");
   }
   SECTION("refused with a code of the future") {
-    f.connect().receive(wire::Refuse{run(), 77777, "?"});
+    f.connect().receive(wire::Refuse{{}, 77777, "?"});
     CHECK(all<Member::Ended>(f.actions).at(0).code == Code::REFUSED);
   }
-  SECTION("lost") {
-    f.welcome().step(Member::ControlClosed{"reset"});
-    CHECK(all<Member::Ended>(f.actions).at(0).code == Code::NO_COORDINATOR);
-  }
+  CHECK(f.machine.is_ended());
+  f.actions.clear();
+  f.connect();
+  CHECK(f.actions.empty());  // nothing follows the end
+}
+
+TEST_CASE("a join goes on elsewhere when a coordinator is lost or leads nothing", "[protocol]") {
+  Fixture f;
+  SECTION("lost") { f.welcome().step(Member::ControlClosed{"reset"}); }
   SECTION("silent") {
     f.welcome();
     for (int i = 0; i < 7; ++i) {
       f.now += heartbeat;
       f.step(Member::Tick{});
     }
-    CHECK(all<Member::Ended>(f.actions).at(0).code == Code::NO_COORDINATOR);
+    CHECK(f.count<Member::CloseControl>() == 1);
   }
-  CHECK(f.machine.is_ended());
+  SECTION("not the leader") {
+    f.connect().receive(wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), "ask another"});
+    REQUIRE(f.count<Member::CloseControl>() == 1);
+    CHECK(all<Member::CloseControl>(f.actions)[0].why == "ask another");
+  }
+  CHECK(!f.machine.is_ended());
+  CHECK(!f.machine.next_deadline());
   f.actions.clear();
-  f.connect();
-  CHECK(f.actions.empty());  // nothing follows the end
+  f.welcome().step(Member::Listening{"", 4000});
+  CHECK(f.sent<wire::Hello>().size() == 1);
+  CHECK(f.sent<wire::Join>().size() == 1);
 }
 
 TEST_CASE("heartbeats", "[protocol]") {
@@ -161,16 +176,16 @@ TEST_CASE("a member that lost its connection learns what became of it", "[protoc
   f.connect();
   REQUIRE(f.sent<wire::Hello>().size() == 1);
   CHECK(f.sent<wire::Hello>()[0].view == 1);
-  CHECK(f.sent<wire::Hello>()[0].run == run());
+  CHECK(f.sent<wire::Hello>()[0].lineage == f.machine.view().lineage);
   f.actions.clear();
   SECTION("expelled from its run") {
-    f.receive(wire::Refuse{run(), static_cast<std::uint32_t>(Code::EXPELLED), "you were removed"});
+    f.receive(wire::Refuse{f.machine.view().lineage, static_cast<std::uint32_t>(Code::EXPELLED), "you were removed"});
     REQUIRE(all<OpFailed>(f.actions).size() == 1);
     CHECK(all<OpFailed>(f.actions)[0].code == Code::EXPELLED);
     CHECK(all<Member::Ended>(f.actions).at(0).code == Code::EXPELLED);
   }
-  SECTION("the coordinator of another run has no say") {
-    f.receive(wire::Refuse{run(2), static_cast<std::uint32_t>(Code::EXPELLED), "who are you"});
+  SECTION("a coordinator that leads another lineage has no say") {
+    f.receive(wire::Refuse{{}, static_cast<std::uint32_t>(Code::EXPELLED), "who are you"});
     CHECK(f.count<Member::CloseControl>() == 1);
     CHECK(f.machine.is_member());
     CHECK(!f.machine.has_coordinator());
@@ -228,7 +243,26 @@ TEST_CASE("admission points", "[protocol]") {
       f.receive(wire::AdmitCancel{4});
       CHECK(f.count<Member::Admitted>() == 1);
     }
-    SECTION("and the coordinator goes away") {
+    SECTION("and the coordinator goes away, which may have let it in") {
+      f.step(Member::ControlClosed{"reset"});
+      CHECK(f.count<Member::Admitted>() == 0);
+      SECTION("and comes back, and has not") {
+        f.welcome().receive(wire::AdmitCancel{0});
+        CHECK(f.count<Member::Admitted>() == 1);
+      }
+      SECTION("and comes back, and has") {
+        wire::Install next = install(view(2, {1, 2, 3, 4}, 1, 2), false);
+        next.admit_target = 3;
+        f.welcome().receive(next);
+        CHECK(f.count<Member::Admitted>() == 1);
+      }
+      SECTION("and does not come back before the call gives up: the next one passes") {
+        f.step(Member::AdmitGivenUp{}).step(Member::AdmitCalled{});
+        CHECK(f.count<Member::Admitted>() == 1);
+      }
+    }
+    SECTION("and the coordinator goes away before this peer stood there") {
+      f.receive(wire::AdmitQuery{5});
       f.step(Member::ControlClosed{"reset"});
       CHECK(f.count<Member::Admitted>() == 1);
     }
@@ -323,7 +357,9 @@ TEST_CASE("no message and no event upsets a member in any phase", "[protocol]") 
         f.welcome().step(Member::Listening{"", 1});
       },
       [](Fixture& f) { f.join(); },
-      [](Fixture& f) { f.join().receive(wire::Seal{1}); },
+      [](Fixture& f) {
+        f.join().receive(wire::Seal{9, false});
+      },
       [](Fixture& f) { f.join().receive(wire::AdmitQuery{1}).step(Member::AdmitCalled{}); },
       [](Fixture& f) { f.join().step(Member::LeaveCalled{}); },
       [](Fixture& f) { f.join().step(Member::ControlClosed{"reset"}); },

@@ -66,6 +66,8 @@ std::string decide(const Case& c) {
           return "no_majority";
         case FaultReason::not_finite:
           return "not_finite";
+        case FaultReason::straggler:
+          return "straggler";
       }
   }
   return "?";

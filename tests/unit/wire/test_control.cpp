@@ -135,22 +135,24 @@ TEST_CASE("flags and enums take only their values", "[wire]") {
   };
   rejects(wire::Welcome{}, 16 + 4 + 4 + 2, 1, 2);  // loopback_only
   rejects(wire::OpFault{}, 8 + 24, wire::fault_reason_count - 1, wire::fault_reason_count);
-  const wire::SealReply reply{0, 0, {wire::OpState{}}};
-  const std::size_t state = 8 + 8 + 2;
+  const wire::SealReply reply{0, 0, {wire::OpState{}}, {}, {}};
+  const std::size_t state = 16 + 8 + 2;
   rejects(reply, state + 24, wire::op_kind_count - 1, wire::op_kind_count);
   rejects(reply, state + 25, dtype_count - 1, dtype_count);
   rejects(reply, state + 26, redop_count - 1, redop_count);
-  rejects(reply, state + 27, 1, 2);  // strict
+  rejects(reply, state + 27, 1, 2);       // strict
   rejects(reply, state + 24 + 32, 1, 2);  // coded
   rejects(reply, state + 24 + 33, 1, 2);  // weighted
   rejects(reply, state + 24 + 40, wire::op_phase_count - 1, wire::op_phase_count);
   rejects(reply, state + 24 + 40 + 1 + 16, wire::fault_reason_count - 1, wire::fault_reason_count);
   wire::Install install;
   install.outcomes.emplace_back();
-  const std::size_t outcome = 8 + (24 + 2) + 1 + 8 + 2;
+  const std::size_t view = wire::extent_of<wire::View>().least();
+  const std::size_t outcome = 16 + view + 1 + 8 + 2;
   rejects(install, outcome + 24, wire::verdict_count - 1, wire::verdict_count);
   rejects(install, outcome + 25, wire::fault_reason_count - 1, wire::fault_reason_count);
-  rejects(install, 8 + 26, 1, 2);  // sealed
+  rejects(install, 16 + view, 1, 2);  // sealed
+  rejects(install, 16 + 16, wire::rule_count - 1, wire::rule_count);
 }
 
 TEST_CASE("strings and lists over their limit, or over what is there, are errors", "[wire]") {
@@ -173,21 +175,22 @@ TEST_CASE("strings and lists over their limit, or over what is there, are errors
         "Join message: a string is not UTF-8 without control characters (byte 2 of 5)");
   CHECK(error_with(4, {1, 0, '\n', 1, 0}) ==
         "Join message: a string is not UTF-8 without control characters (byte 2 of 5)");
-  // SealReply: term, view, ops.
+  // SealReply: term, view, ops, and two lists without items.
   const auto reply = [](std::size_t count, std::size_t bytes) {
-    Bytes payload(16);
+    Bytes payload(24);
     payload.insert(payload.end(), {static_cast<std::uint8_t>(count & 0xff), static_cast<std::uint8_t>(count >> 8)});
-    payload.resize(payload.size() + bytes);
+    payload.resize(payload.size() + bytes + 4);
     return payload;
   };
   const std::size_t least = wire::extent_of<wire::OpState>().least();
   CHECK(error_with(18, reply(3, 3 * least)) == "accepted");
-  CHECK(error_with(18, reply(3, 3 * least - 1)) == "SealReply message: a list is cut off (byte 16 of 269)");
-  CHECK(error_with(18, reply(wire::seal_ops_max, 0)) == "SealReply message: a list is cut off (byte 16 of 18)");
+  CHECK(error_with(18, reply(3, 3 * least - 5)) ==
+        "SealReply message: a list is cut off (byte 24 of " + std::to_string(24 + 2 + 3 * least - 1) + ")");
+  CHECK(error_with(18, reply(wire::seal_ops_max, 0)) == "SealReply message: a list is cut off (byte 24 of 30)");
   CHECK(error_with(18, reply(wire::seal_ops_max, wire::seal_ops_max * least)) == "accepted");
   CHECK(error_with(18, reply(wire::seal_ops_max + 1, (wire::seal_ops_max + 1) * least)) ==
-        "SealReply message: a list is longer than its limit (byte 16 of " +
-            std::to_string(18 + (wire::seal_ops_max + 1) * least) + ")");
+        "SealReply message: a list is longer than its limit (byte 24 of " +
+            std::to_string(30 + (wire::seal_ops_max + 1) * least) + ")");
 }
 
 TEST_CASE("type numbers outside the list are unknown", "[wire]") {

@@ -1,0 +1,242 @@
+// Members that come back: after their connection broke, to a coordinator that was started again, or to another one. See
+// coordinator.hpp and docs/protocol.md#the-coordinator-may-die.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "protocol/membership/coordinator.hpp"
+#include "protocol/mutants.hpp"
+
+namespace hawser::protocol {
+namespace {
+
+bool contains(const wire::View& view, PeerId id) {
+  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
+}
+
+}  // namespace
+
+void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
+  Group& group = groups_[event.group];
+  adopt_view(event.group, group, event.install, env.now);
+  group.admission.holding = true;
+  // Whatever was begun is decided anew, with those who come back; a group without members has nothing to decide.
+  group.change_wanted = !group.view.members.empty();
+  actions.push_back(Note{false, fmt::format("group {}: view {} with {} members, from the log", event.group,
+                                            group.view.number, group.view.members.size())});
+}
+
+void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
+  Group& group = groups_[hello.group];
+  const bool unknown = group.view.number == 0 && !group.recovery;
+  const bool same = unknown || hello.lineage.is_zero() ||
+                    hello.lineage == (group.recovery ? group.recovery->lineage : group.view.lineage);
+  if (!same || (unknown && config_.arbiter)) {
+    // One that knows no other coordinator would ask for ever.
+    const bool last_word = hello.addresses <= 1 && !config_.arbiter;
+    actions.push_back(Note{true, fmt::format("refused {}: it belongs to another group {}", hello.name, hello.group)});
+    actions.push_back(Send{
+        conn, wire::Refuse{hello.lineage, static_cast<std::uint32_t>(last_word ? Code::EXPELLED : Code::NO_COORDINATOR),
+                           fmt::format("another group was formed here under the number {}: the coordinator lost its "
+                                       "memory of this one (give it a --log-dir)",
+                                       hello.group)}});
+    actions.push_back(Close{conn, "refused"});
+    conns_.erase(conn);
+    if (unknown) groups_.erase(hello.group);
+    return;
+  }
+  const std::uint64_t newest = std::max(group.view.number, group.pending ? group.pending->install.view.number : 0);
+  const bool deposed = group.view.rule == wire::Rule::quorum ? !majority_present(group) : !group.settled;
+  if (unknown || (!group.recovery && hello.view > newest && deposed)) {
+    // Nothing is known here, or less than this member knows (the log was cut, another coordinator led): the members
+    // have the word.
+    start_recovery(hello.group, group, hello.lineage, env);
+  }
+  if (!group.recovery) {
+    const bool inside = contains(group.view, hello.peer);
+    const bool next = group.pending && contains(group.pending->install.view, hello.peer);
+    // More than one view behind, it could not know what became of its operations. A newcomer had none.
+    const bool behind = hello.view != 0 && hello.view + 1 < group.view.number;
+    if ((inside || next) && !behind) return attach(conn, hello, group, env, actions);
+    actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
+    actions.push_back(Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
+                                              "this peer was removed from the group while its connection was broken"}});
+    actions.push_back(Close{conn, "refused"});
+    conns_.erase(conn);
+    return;
+  }
+  Peer& peer = peers_[hello.peer];
+  if (peer.conn != 0 && peer.conn != conn) {
+    conns_.erase(peer.conn);
+    actions.push_back(Close{peer.conn, "replaced by a new connection"});
+  }
+  group.recovery->replies.erase(hello.peer);
+  peer = Peer{};
+  peer.id = hello.peer;
+  peer.conn = conn;
+  peer.group = hello.group;
+  peer.phase = Phase::returning;
+  peer.several = hello.addresses > 1;
+  peer.info.name = hello.name;
+  conns_.at(conn).peer = hello.peer;
+  welcome(conn, actions);
+  raise_term(group, hello.promised);
+  ask_returning(group, hello.group, actions);
+}
+
+void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env) {
+  const wire::Term term = group.term;
+  Admission admission;
+  admission.round = group.admission.round;
+  group = Group{};
+  group.term = term;
+  group.admission = admission;
+  group.recovery = Recovery{env.now, lineage, {}, env.now};
+  for (auto it = peers_.begin(); it != peers_.end();) {
+    Peer& peer = it->second;
+    if (peer.group == group_id && peer.phase == Phase::member) {
+      if (peer.conn == 0) {
+        it = peers_.erase(it);
+        continue;
+      }
+      peer.phase = Phase::returning;
+    }
+    ++it;
+  }
+}
+
+// Every one of them, whenever one has come: answers count only when all were given to the same Seal.
+void Coordinator::ask_returning(Group& group, std::uint32_t group_id, Actions& actions) {
+  group.term = next_term(group);
+  group.recovery->replies.clear();
+  for (const auto& [id, peer] : peers_) {
+    if (peer.group == group_id && peer.phase == Phase::returning) send(id, wire::Seal{group.term, true}, actions);
+  }
+}
+
+void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
+  Recovery& recovery = *group.recovery;
+  const wire::Install* newest = nullptr;
+  for (const auto& [id, reply] : recovery.replies) {
+    for (const wire::Install& last : reply.last) {
+      if (newest == nullptr || last.view.number > newest->view.number) newest = &last;
+    }
+  }
+  const bool waited = env.now - recovery.since >= static_cast<Millis>(config_.peer_timeout_ms);
+  std::set<PeerId> present;
+  std::string missing;
+  if (newest != nullptr) {
+    for (const auto& member : newest->view.members) {
+      auto peer = peers_.find(member.peer.id);
+      // A newcomer that never heard that it was let in says no more than Hello.
+      const bool here = peer != peers_.end() && peer->second.conn != 0 &&
+                        (peer->second.phase != Phase::returning || recovery.replies.contains(member.peer.id));
+      if (here) present.insert(member.peer.id);
+      if (!here) missing += (missing.empty() ? "" : ", ") + member.peer.name;
+    }
+    const bool enough = is_majority(newest->view, present) || HAWSER_MUTANT(22);
+    if (missing.empty() || (waited && enough)) {
+      const wire::Install install = *newest;
+      const Millis since = recovery.since;
+      group.recovery.reset();
+      adopt_view(group_id, group, install, since);
+      actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
+                                               install.view.number, present.size(), install.view.members.size())});
+      for (const auto& member : group.view.members) {
+        Peer& peer = peers_.at(member.peer.id);
+        if (peer.conn != 0) send(peer.id, install, actions);  // whoever has it ignores it
+        for (const auto& [id, other] : peers_) {
+          if (other.group == group_id && other.phase == Phase::waiting) introduce(peer, other, actions);
+        }
+        if (peer.conn == 0 && waited) group.doomed.emplace(peer.id, Doom{peer.absent_why, true});
+      }
+      group.inherited = true;
+      group.change_wanted = true;
+      return advance(group_id, env, actions);
+    }
+  }
+  if (!waited) return;
+  const bool quorum = newest == nullptr || newest->view.rule == wire::Rule::quorum;
+  if (quorum) {
+    // Somewhere else there may be a coordinator that has the others.
+    std::vector<PeerId> returning;
+    for (const auto& [id, peer] : peers_) {
+      if (peer.group == group_id && peer.phase != Phase::member) returning.push_back(id);
+    }
+    for (const PeerId& id : returning) turn_away(id, "no majority of its group's members has come here", actions);
+    groups_.erase(group_id);
+    return;
+  }
+  if (env.now - recovery.told_at < static_cast<Millis>(config_.peer_timeout_ms)) return;
+  recovery.told_at = env.now;
+  actions.push_back(
+      Note{true, fmt::format("group {}: {} of {} members of view {} are back, no majority; waiting for {}", group_id,
+                             present.size(), newest->view.members.size(), newest->view.number, missing)});
+}
+
+// A member is back.
+void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions) {
+  Peer& peer = peers_.at(hello.peer);
+  const std::uint32_t group_id = peer.group;
+  if (peer.conn != 0) {
+    conns_.erase(peer.conn);
+    actions.push_back(Close{peer.conn, "replaced by a new connection"});
+  }
+  peer.conn = conn;
+  peer.absent_at.reset();
+  peer.absent_why.clear();
+  peer.several = hello.addresses > 1;
+  conns_.at(conn).peer = peer.id;
+  if (auto doomed = group.doomed.find(peer.id); doomed != group.doomed.end() && doomed->second.absent) {
+    group.doomed.erase(doomed);
+  }
+  welcome(conn, actions);
+  const bool above = group.term < hello.promised;
+  raise_term(group, hello.promised);
+  if (hello.view < group.view.number && !HAWSER_MUTANT(25)) send(peer.id, group.last, actions);
+  for (const auto& [id, other] : peers_) {
+    if (other.group == group_id && other.phase == Phase::waiting) {
+      send(peer.id, wire::Meet{other.info, ticket(id, peer.id), false}, actions);
+    }
+  }
+  const bool quorum = group.pending && group.pending->install.view.rule == wire::Rule::quorum;
+  if (group.pending && above && quorum) {
+    // Somebody else has sealed members since. What they may have agreed to must be heard before anything is proposed;
+    // what was proposed here is among the answers if any of them holds it.
+    group.pending.reset();
+    start_change(group, actions);
+  } else if (group.pending) {
+    if (above) group.term = group.pending->install.term = next_term(group);
+    if (quorum && group.pending->durable) propose(group, peer.id, actions);
+  } else if (group.change.sealing && !above) {
+    group.change.replies.erase(peer.id);
+    if (!group.doomed.contains(peer.id)) send(peer.id, wire::Seal{group.term, false}, actions);
+  } else if (group.change.sealing) {
+    start_change(group, actions);
+  } else if (hello.sealed || above) {
+    group.change_wanted = true;  // by a coordinator that did not finish
+  }
+  // It may have passed points since, and not have heard of a round.
+  if (group.admission.phase != Admission::Phase::idle) {
+    group.admission.phase = Admission::Phase::idle;
+  } else if (!group.admission.holding) {
+    send(peer.id, wire::AdmitCancel{0}, actions);
+  }
+  advance(group_id, env, actions);
+}
+
+// Of proposals for the view after this group's, the one of the highest term.
+const wire::Install* Coordinator::best_accepted(const Group& group,
+                                                const std::map<PeerId, wire::SealReply>& replies) const {
+  const wire::Install* best = nullptr;
+  if (group.view.rule != wire::Rule::quorum || HAWSER_MUTANT(21)) return nullptr;
+  for (const auto& [id, reply] : replies) {
+    for (const wire::Install& accepted : reply.accepted) {
+      if (accepted.view.number != group.view.number + 1 || accepted.view.lineage != group.view.lineage) continue;
+      if (best == nullptr || accepted.term > best->term) best = &accepted;
+    }
+  }
+  return best;
+}
+
+}  // namespace hawser::protocol
