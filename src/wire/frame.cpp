@@ -36,6 +36,7 @@ std::size_t length_max(FrameType type) {
     case FrameType::note:
       return data_bytes_max;
     case FrameType::ack:
+    case FrameType::ping:
       return 0;
   }
   return 0;
@@ -53,6 +54,8 @@ const char* type_name(FrameType type) {
       return "ack";
     case FrameType::note:
       return "note";
+    case FrameType::ping:
+      return "ping";
   }
   return "unknown";
 }
@@ -110,7 +113,7 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
     return Status(Code::INVALID_ARGUMENT, "data frame header with a wrong checksum");
   }
   if (in[type_at] < static_cast<std::uint8_t>(FrameType::begin) ||
-      in[type_at] > static_cast<std::uint8_t>(FrameType::note)) {
+      in[type_at] > static_cast<std::uint8_t>(FrameType::ping)) {
     return Status(Code::INVALID_ARGUMENT, fmt::format("data frame of the unknown type {}", in[type_at]));
   }
   if (in[zero_at] != 0) {

@@ -15,7 +15,7 @@ namespace hawser::wire {
 
 std::array<std::uint8_t, frame_header_bytes> encode_header(const FrameHeader& header);
 // Checks magic, version, type, checksum and that length <= data_bytes_max (begin and done: <= small_payload_bytes_max;
-// ack: 0).
+// ack, ping: 0).
 Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_bytes> bytes);
 
 std::vector<std::uint8_t> encode_begin(const Begin& begin);

@@ -43,7 +43,8 @@ void header(std::span<const std::uint8_t> input, bool mend) {
       require(decoded.value().length <= wire::data_bytes_max, "a data frame over its limit");
       break;
     case wire::FrameType::ack:
-      require(decoded.value().length == 0, "an ack with a payload");
+    case wire::FrameType::ping:
+      require(decoded.value().length == 0, "an ack or ping with a payload");
       break;
   }
   require(wire::encode_header(decoded.value()) == bytes, "a header does not encode to the bytes it came from");

@@ -154,6 +154,7 @@ std::vector<DataFrame> data_frames() {
       {"done", {FrameType::done, 5, key, 0, 0, size(done), 0}, done},
       {"ack", {FrameType::ack, 0, {}, 0, 0, 0, 17}, {}},
       {"note", {FrameType::note, 5, key, 0, 0, size(data), wire::params_check(params)}, data},
+      {"ping", {FrameType::ping, 0, {}, 0, 0, 0, 0}, {}},
   };
 }
 
@@ -256,7 +257,7 @@ Files invalid_files() {
       {"data-magic", "A control frame where a data frame is due", sample("StrandHello")},
       {"data-version", "Version 1", header_with(ack, 4, 1)},
       {"data-type-0", "Type 0", header_with(ack, 6, 0)},
-      {"data-type-6", "Type 6", header_with(ack, 6, 6)},
+      {"data-type-7", "Type 7", header_with(ack, 6, 7)},
       {"data-zero", "The byte that is 0 is not", header_with(ack, 7, 1)},
       {"data-checksum", "A flipped bit of the epoch", header_with(data, 8, 4, false)},
       {"data-length", "data over 4 MiB", header_with(data, 50, 0x41)},
