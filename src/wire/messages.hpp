@@ -358,8 +358,8 @@ const char* message_name(const Message& message);
 
 // begin: payload Begin; the sender has posted its buffers for the operation. data: one unit of the plan.
 // done: payload Done; the sender holds the whole result. ack: `count` tracked frames of this strand have been taken in.
-// note: payload a SyncMessage; a word of the conversation that an operation consists of. ping: nothing else was sent for
-// a heartbeat; whoever hears nothing at all gives the strand up.
+// note: payload a SyncMessage; a word of the conversation that an operation consists of. ping: nothing else was sent
+// for a heartbeat; whoever hears nothing at all gives the strand up.
 enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4, note = 5, ping = 6 };
 
 struct FrameHeader {

@@ -17,7 +17,7 @@ namespace {
 using protocol::Member;
 
 constexpr std::size_t light_bytes_max = 64U << 10;  // an operation up to this size rides with its control frames
-constexpr std::size_t copy_bytes = 1U << 20;        // piece of a local copy
+constexpr std::size_t copy_bytes = 2U << 20;        // piece of a local copy
 
 // No machine of a member asks for random numbers.
 protocol::Env env_now() { return {io::now_ms(), {}}; }
@@ -40,6 +40,18 @@ Status Engine::start_threads(std::uint32_t count) {
 
 void Engine::stop_threads() {
   for (const auto& thread : threads_) thread->stop();
+  // What they were restoring is nobody's work any more.
+  const Lock lock(mutex_);
+  stopped_ = true;
+  std::vector<std::shared_ptr<OpRun>> left;
+  for (const auto& [key, op] : ops_) {
+    if (op->restoring) left.push_back(op);
+  }
+  for (const auto& op : left) {
+    while (op->restore_some()) {
+    }
+    restored(*op);
+  }
 }
 
 // ----------------------------------------------------------------------------------------------- the machine
@@ -74,9 +86,9 @@ void Engine::perform(Actions& actions) {
       if (OpRun* op = find(restarted->key)) {
         const auto keep = op->shared_from_this();
         detach(*op);
-        op->restore();
         ++metrics_.ops_rerun;
-        begin(*op);
+        if (op->restoring) continue;  // it will begin among those who are members then
+        op->overwritten() ? restore(*op) : begin(*op);
       }
     } else if (auto* say = std::get_if<protocol::SayDone>(&action)) {
       say_done(*say);
@@ -120,7 +132,7 @@ void Engine::perform_view(const Member::ViewInstalled& installed) {
   // What was kept for calls that have not come: only those that may still come are worth keeping.
   for (auto it = stash_.begin(); it != stash_.end();) {
     std::erase_if(it->second, [&](const Stashed& piece) {
-      const bool stale = piece.header.epoch != installed.view.epoch || !member_.ledger().is_future(it->first);
+      const bool stale = piece.header.epoch != installed.view.epoch || !comes_later(it->first);
       if (auto link = links_.find(piece.from); stale && link != links_.end())
         link->second.stashed -= piece.payload.size();
       return stale;
@@ -128,8 +140,7 @@ void Engine::perform_view(const Member::ViewInstalled& installed) {
     it = it->second.empty() ? stash_.erase(it) : std::next(it);
   }
   for (auto it = begun_.begin(); it != begun_.end();) {
-    it = it->second.epoch != installed.view.epoch || !member_.ledger().is_future(it->first) ? begun_.erase(it)
-                                                                                            : std::next(it);
+    it = it->second.epoch != installed.view.epoch || !comes_later(it->first) ? begun_.erase(it) : std::next(it);
   }
   for (auto& [id, link] : links_) {
     for (const auto& strand : link.strands) {
@@ -142,6 +153,11 @@ void Engine::perform_view(const Member::ViewInstalled& installed) {
 OpRun* Engine::find(const wire::OpKey& key) {
   auto it = ops_.find(key);
   return it == ops_.end() ? nullptr : it->second.get();
+}
+
+bool Engine::comes_later(const wire::OpKey& key) {
+  const OpRun* const op = find(key);
+  return op == nullptr ? member_.ledger().is_future(key) : op->restoring && !op->ending;
 }
 
 // ------------------------------------------------------------------------------------------------- operations
@@ -410,13 +426,19 @@ void Engine::say_done(const protocol::SayDone& say) {
 void Engine::copy_locally(const std::shared_ptr<OpRun>& op) {
   const bool copies = op->call.kind == wire::OpKind::all_reduce && op->call.count != 0 && !op->in_place();
   if (!copies) return unit_done(*op);
-  threads_.front()->run([this, op, attempt = op->attempt.load()] {
-    const std::size_t bytes = op->call.count * op->element();
-    for (std::size_t at = 0; at < bytes; at += copy_bytes) {
+  copy_from(op, op->attempt.load(), 0);
+}
+
+// A task a piece, as in restore_on.
+void Engine::copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, std::size_t at) {
+  threads_.front()->run([this, op, attempt, at] {
+    const std::size_t piece = std::min(copy_bytes, op->call.count * op->element() - at);
+    {
       const std::shared_lock hold(op->local_mutex);
       if (op->attempt.load() != attempt) return;
-      std::memcpy(op->call.recv + at, op->call.send + at, std::min(copy_bytes, bytes - at));
+      std::memcpy(op->call.recv + at, op->call.send + at, piece);
     }
+    if (at + piece < op->call.count * op->element()) return copy_from(op, attempt, at + piece);
     {
       const Lock lock(mutex_);
       if (op->attempt.load() == attempt) unit_done(*op);
@@ -443,10 +465,48 @@ void Engine::detach(OpRun& op) {
 void Engine::finish(OpRun& op, const Status& status) {
   const auto keep = op.shared_from_this();
   detach(op);
-  if (!status.ok()) op.restore();
-  op.snapshot = {};
-  op.wide.clear();
   return_credit(op);
+  if (op.restoring || (!status.ok() && op.overwritten())) {
+    op.ending = status;
+    if (!op.restoring) restore(op);
+    return;
+  }
+  end(op, status);
+}
+
+void Engine::restore(OpRun& op) {
+  op.restoring = true;
+  op.next_restore = 0;
+  if (threads_.empty() || stopped_) {
+    while (op.restore_some()) {
+    }
+    return restored(op);
+  }
+  op.restorers = threads_.size();
+  for (const auto& thread : threads_) restore_on(*thread, op.shared_from_this());
+}
+
+// A task a piece: in between the thread serves its strands, so nobody takes it for silent.
+void Engine::restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op) {
+  thread.run([this, &thread, op] {
+    if (op->restore_some()) return restore_on(thread, op);
+    {
+      const Lock lock(mutex_);
+      if (--op->restorers == 0) restored(*op);
+    }
+    thread.run_scheduled();
+  });
+}
+
+void Engine::restored(OpRun& op) {
+  const auto keep = op.shared_from_this();
+  op.restoring = false;
+  op.ending ? end(op, *op.ending) : begin(op);
+}
+
+// Nobody touches the buffers any more, and without a result they are what they were at the call.
+void Engine::end(OpRun& op, const Status& status) {
+  const auto keep = op.shared_from_this();
   if (op.coded) {
     op.undecoded = status.ok() && op.call.count != 0;
     status.ok() ? op.coded->commit() : op.coded->close();
@@ -498,7 +558,7 @@ void Engine::take_stash(OpRun& op) {
   for (const Stashed& piece : pieces) {
     if (auto link = links_.find(piece.from); link != links_.end()) link->second.stashed -= piece.payload.size();
     std::string why;
-    if (op.ended || piece.header.epoch != op.epoch) continue;
+    if (op.ended || op.restoring || piece.header.epoch != op.epoch) continue;
     if (op.sync() != nullptr) {
       if (piece.header.type == wire::FrameType::note && piece.header.check == op.check) {
         (void)hear(op, piece.from, piece.payload.bytes(), why);
@@ -529,6 +589,7 @@ std::optional<std::int64_t> Engine::next_deadline() {
   const Lock lock(mutex_);
   std::optional<std::int64_t> due = member_.next_deadline();
   for (const auto& [key, op] : ops_) {
+    if (op->ending) continue;
     const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
     due = due ? std::min(*due, at) : at;
   }
@@ -545,7 +606,7 @@ void Engine::on_time() {
   std::vector<std::shared_ptr<OpRun>> open;
   for (const auto& [key, op] : ops_) open.push_back(op);
   for (const auto& op : open) {
-    if (op->ended || now < op->deadline_ms) continue;
+    if (op->ended || op->ending || now < op->deadline_ms) continue;
     if (!op->deadline_voted) {
       op->deadline_voted = true;
       if (!member_.has_coordinator() && !member_.ledger().said_done(op->key)) {
@@ -614,7 +675,10 @@ OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
     op.done.notify_all();
   }
   op.done.wait(lock, [&] { return !op.decoding; });
-  return report(op);
+  OpReport out = report(op);
+  const OpRun::Memory unused = op.take_memory();
+  lock.unlock();
+  return out;
 }
 
 void Engine::cancel(OpRun& op) {

@@ -173,7 +173,14 @@ class Engine {
   void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void unit_done(OpRun& op);
   void finish(OpRun& op, const Status& status);
+  void end(OpRun& op, const Status& status);
   void detach(OpRun& op);
+  // What was overwritten is written back by the io threads, piece by piece; then the operation ends or begins again.
+  void restore(OpRun& op);
+  void restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op);
+  void restored(OpRun& op);
+  // Whether frames for this operation are kept until it begins.
+  bool comes_later(const wire::OpKey& key);
   void take_stash(OpRun& op);
   bool make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink);
   bool make_whole(OpRun& op, const wire::FrameHeader& header, Sink& sink);
@@ -183,6 +190,7 @@ class Engine {
   void queue_unit(Link& link, OpRun& op, OpRun::Unit unit);  // of the current attempt
   bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;
   void copy_locally(const std::shared_ptr<OpRun>& op);
+  void copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, std::size_t at);
   void root_sent(OpRun& op, const OutFrame& frame);
   void taken_in(Strand& strand, std::size_t bytes);
   void acknowledged(Strand& strand, std::uint32_t count);
@@ -216,6 +224,7 @@ class Engine {
   bool kicked_ = false;
   bool joined_ = false;
   bool leaving_ = false;
+  bool stopped_ = false;  // the io threads have ended
   std::uint64_t admitted_ = 0;
   bool admitting_ = false;
   std::optional<Status> ended_;

@@ -42,7 +42,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     ++metrics_.frames_stale;
     return Verdict::discard;
   }
-  if (OpRun* op = find(header.key)) {
+  if (OpRun* op = find(header.key); op != nullptr && !op->restoring) {
     if (op->sync() != nullptr) {
       const bool fits =
           header.check == op->check && (header.type == wire::FrameType::note ||
@@ -58,7 +58,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     receiving = &strand;
     return Verdict::sink;
   }
-  if (!member_.ledger().is_future(header.key)) return Verdict::discard;
+  if (!comes_later(header.key)) return Verdict::discard;
   Link& link = links_[strand.peer()];
   if (link.stashed + header.length > eager_bytes_max || stash_.size() >= wire::ops_open_max) {
     why = "more data for calls that were not made here yet than the limit allows";
@@ -91,14 +91,16 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
   }
   member_.begin_from(strand.peer(), header.epoch, header.key, begin.value().params, actions);
   if (header.epoch == member_.view().epoch) {
-    if (OpRun* op = find(header.key)) {
+    if (comes_later(header.key)) {
+      if (begun_.contains(header.key) || begun_.size() < wire::ops_open_max) {
+        Begun& begun = begun_[header.key];
+        begun.epoch = header.epoch;
+        begun.peers[strand.peer()] = begin.value().weight;
+      }
+    } else if (OpRun* op = find(header.key)) {
       const auto rank = op->rank_of(strand.peer());
       const bool same = op->epoch == header.epoch && begin.value().params == op->params;
       if (rank && same) partner_begun(*op, *rank, begin.value().weight);
-    } else if (member_.ledger().is_future(header.key) && begun_.size() < wire::ops_open_max) {
-      Begun& begun = begun_[header.key];
-      begun.epoch = header.epoch;
-      begun.peers[strand.peer()] = begin.value().weight;
     }
   }
   perform(actions);
@@ -124,12 +126,12 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffe
   auto link = links_.find(strand.peer());
   if (link == links_.end()) return true;
   OpRun* op = find(header.key);
-  if (op == nullptr && header.epoch == member_.view().epoch && member_.ledger().is_future(header.key)) {
+  if (header.epoch == member_.view().epoch && comes_later(header.key)) {
     stash_[header.key].push_back({strand.peer(), header, std::move(payload)});
     return true;
   }
   link->second.stashed -= payload.size();
-  if (op == nullptr || op->epoch != header.epoch) return true;
+  if (op == nullptr || op->restoring || op->epoch != header.epoch) return true;
   // The call came while the bytes did.
   if (op->sync() != nullptr) {
     const bool fits = header.type == wire::FrameType::note && header.check == op->check;

@@ -5,8 +5,14 @@
 #include <chrono>
 #include <cstring>
 #include <new>
+#include <utility>
 
 namespace hawser::runtime {
+namespace {
+
+constexpr std::size_t restore_bytes = 2U << 20;  // at once; then strands and timers of the thread get their turn
+
+}  // namespace
 
 std::int64_t now_us() {
   using namespace std::chrono;
@@ -90,19 +96,35 @@ std::vector<std::uint32_t> OpRun::audience() const {
   return out;
 }
 
-void OpRun::restore() {
-  if (!snapshot) return;
-  const auto parts = static_cast<std::uint32_t>(participants.size());
-  for (std::uint32_t slice = 0; slice < schedule.slices(); ++slice) {
+bool OpRun::overwritten() const {
+  return snapshot && std::any_of(saved.begin(), saved.end(), [](std::uint8_t kept) { return kept != 0; });
+}
+
+bool OpRun::restore_some() {
+  const std::uint32_t slices = schedule.slices();
+  const auto parts = static_cast<std::uint64_t>(participants.size());
+  for (std::size_t bytes = 0; bytes < restore_bytes;) {
+    const std::uint32_t slice = next_restore.fetch_add(1);
+    if (slice >= slices) return false;
     for (std::uint32_t step = 0; step < schedule.steps(); ++step) {
       const std::uint64_t piece = schedule.piece(slice, step, false);
-      if (piece >= static_cast<std::uint64_t>(schedule.slices()) * parts || saved[piece] == 0) continue;
+      if (piece >= slices * parts || saved[piece] == 0) continue;
       const plan::Segment segment = schedule.received(slice, step);
       std::memcpy(call.recv + segment.offset * element(), snapshot.data() + segment.offset * element(),
                   segment.count * element());
       saved[piece] = 0;
+      bytes += segment.count * element();
     }
   }
+  return true;
+}
+
+OpRun::Memory OpRun::take_memory() {
+  Memory memory;
+  memory.snapshot = std::exchange(snapshot, {});
+  memory.wide = std::exchange(wide, {});
+  if (coded) memory.coded = coded->take_memory();
+  return memory;
 }
 
 Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {

@@ -140,6 +140,13 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   // segments) holds this shared, piece by piece.
   std::shared_mutex local_mutex;
 
+  // Between two attempts, or before an end without a result: io threads write back what was overwritten. No frame has a
+  // place here meanwhile; what comes for the next attempt is kept as if the call had not been made yet.
+  bool restoring = false;
+  std::optional<Status> ending;                // how it ends when that is done; else it begins again
+  std::size_t restorers = 0;                   // threads at work on it
+  std::atomic<std::uint32_t> next_restore{0};  // slice
+
   // The end. What is left to do then, on a thread that waits: reading the result out of its codes.
   bool ended = false;
   bool undecoded = false;
@@ -185,8 +192,19 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
 
   // Lays out an attempt among these members. RESOURCE when the snapshot cannot be had.
   Status begin_attempt(std::uint64_t epoch, std::vector<PeerId> members, PeerId self);
-  // Undoes what the attempt wrote over inputs. No strand may refer to it any more.
-  void restore();
+  // Whether the attempt wrote over inputs. No strand may refer to it any more.
+  [[nodiscard]] bool overwritten() const;
+  // Undoes that for some slices; false: none is left to begin with. Several threads at once, outside the engine's
+  // mutex.
+  bool restore_some();
+  // Memory that an operation which has ended needs no more. Large areas take time to give back, so this is done by a
+  // thread that waits, not under the engine's mutex.
+  struct Memory {
+    ByteBuffer snapshot;
+    std::map<std::uint64_t, std::unique_ptr<float[]>> wide;
+    TwoShot::Memory coded;
+  };
+  [[nodiscard]] Memory take_memory();
   // The place for a unit that arrives now; the unit is valid and not in yet.
   Sink make_sink(std::uint32_t slice, std::uint32_t step);
   // What is sent for a unit.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "kernels/vector.hpp"
 
@@ -179,8 +180,17 @@ void TwoShot::commit() {
 void TwoShot::close() {
   if (closed_) return;
   closed_ = true;
-  slices.clear();
   if (coding_.residual) coding_.residual->release();
+}
+
+TwoShot::Memory TwoShot::take_memory() {
+  Memory memory;
+  memory.slices = std::exchange(slices, {});
+  memory.codes = std::exchange(codes_, {});
+  memory.result = std::exchange(result_, {});
+  memory.residual = std::exchange(residual_next_, {});
+  memory.pool = std::exchange(pool_, {});
+  return memory;
 }
 
 void TwoShot::decode() const {

@@ -64,7 +64,8 @@ class TwoShot {
   // those of any other operation, member or seed.
   void set_noise(std::initializer_list<std::uint64_t> name);
 
-  // --------------------------------------------------------- contributions Memory for the whole operation. RESOURCE.
+  // -------------------------------------------------------------------------------------------------- contributions
+  // Memory for the whole operation. RESOURCE.
   Status allocate();
   // Encodes the next blocks of the contribution; their end. Not under the engine's mutex.
   std::size_t encode_from(std::size_t block);
@@ -90,11 +91,22 @@ class TwoShot {
   // All contributions to the own segment of the slice are in: result codes and their digest. weights by rank.
   kernels::Digest reduce(std::uint32_t slice, const std::vector<double>& weights);
 
-  // -------------------------------------------------- the end The operation has committed: the residual is replaced.
+  // ------------------------------------------------------------------------------------------------------- the end
+  // The operation has committed: the residual is replaced.
   void commit();
   // It has ended: the residual is given back.
   void close();
   void decode() const;
+  // After the end, and where there is a result to be decoded after that: nothing is encoded, reduced or decoded any
+  // more.
+  struct Memory {
+    std::vector<Slice> slices;
+    ByteBuffer codes;
+    ByteBuffer result;
+    ByteBuffer residual;
+    std::shared_ptr<BlockPool> pool;
+  };
+  [[nodiscard]] Memory take_memory();
 
  private:
   // A contribution of weight 0 or left out is not looked at; its codes are zeros.
