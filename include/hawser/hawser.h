@@ -606,8 +606,9 @@ typedef struct hawser_metrics {
   uint64_t frames_stale;   /**< data frames of an older epoch dropped at the door */
   uint32_t strands_open;   /**< data connections that are up now */
   uint32_t ops_open;       /**< operations in flight now */
+  uint64_t frames_resent;  /**< frames sent again because the connection that carried them was lost */
 } hawser_metrics_t;
-#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
 
 /** Counters of one communicator. Cheap enough for every step. */
 HAWSER_API hawser_status_t hawser_comm_metrics(hawser_comm_t *comm, hawser_metrics_t *metrics_out);

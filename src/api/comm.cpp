@@ -579,6 +579,7 @@ hawser_status_t hawser_comm_metrics(hawser_comm_t* comm, hawser_metrics_t* metri
     out.frames_stale = metrics.frames_stale;
     out.strands_open = metrics.strands_open;
     out.ops_open = metrics.ops_open;
+    out.frames_resent = metrics.frames_resent;
     write_sized(out, metrics_out);
     return {};
   });

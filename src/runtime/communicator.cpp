@@ -220,7 +220,11 @@ void Communicator::Control::perform(ControlTask& task) {
     view_installed(*installed);
   } else if (auto* lost = std::get_if<StrandLost>(&task)) {
     if (lost->link_lost) engine_->step(Member::LinkLost{lost->peer});
-    if (lost->dialled && met_.contains(lost->peer)) dial_failed({lost->peer, lost->index}, lost->why);
+    if (lost->dialled && met_.contains(lost->peer)) {
+      dial_failed({lost->peer, lost->index}, lost->why);
+    } else {
+      watch_links();  // the other end dials
+    }
   } else if (std::holds_alternative<Member::Ended>(task)) {
     ended_ = true;
     dials_.clear();

@@ -87,6 +87,8 @@ class Metrics:
     """Data connections that are up now."""
     ops_open: int
     """Operations in flight now."""
+    frames_resent: int
+    """Frames sent again because the connection that carried them was lost."""
 
 
 class Communicator:

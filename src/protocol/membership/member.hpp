@@ -109,6 +109,7 @@ class Member {
   [[nodiscard]] bool is_member() const { return phase_ == Phase::member; }
   [[nodiscard]] bool is_ended() const { return phase_ == Phase::ended; }
   [[nodiscard]] bool has_coordinator() const { return control_up_ && welcomed_; }
+  [[nodiscard]] std::uint32_t heartbeat_ms() const { return heartbeat_ms_; }
   [[nodiscard]] std::uint32_t peer_timeout_ms() const { return peer_timeout_ms_; }
   [[nodiscard]] const Ledger& ledger() const { return ledger_; }
   [[nodiscard]] const wire::View& view() const { return ledger_.view(); }

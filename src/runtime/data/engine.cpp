@@ -25,7 +25,10 @@ protocol::Env env_now() { return {io::now_ms(), {}}; }
 }  // namespace
 
 Engine::Engine(protocol::MemberConfig config, std::function<void()> kick)
-    : config_(config), kick_(std::move(kick)), member_(std::move(config)) {}
+    : config_(config), kick_(std::move(kick)), member_(std::move(config)) {
+  heartbeat_ms_ = member_.heartbeat_ms();
+  timeout_ms_ = member_.peer_timeout_ms();
+}
 
 Engine::~Engine() { stop_threads(); }
 
@@ -73,6 +76,8 @@ void Engine::step(const Member::Event& event) {
   const Lock lock(mutex_);
   Actions actions;
   member_.step(event, env_now(), actions);
+  heartbeat_ms_ = member_.heartbeat_ms();
+  timeout_ms_ = member_.peer_timeout_ms();
   perform(actions);
 }
 
@@ -107,7 +112,7 @@ void Engine::perform(Actions& actions) {
       changed_.notify_all();
       task(std::move(*ended));
     } else if (auto* meet = std::get_if<Member::Meet>(&action)) {
-      links_[meet->peer.id].down_since = io::now_ms();
+      links_[meet->peer.id].heard_ms = io::now_ms();
       task(std::move(*meet));
     } else if (auto* part = std::get_if<Member::Part>(&action)) {
       drop_link(part->peer);

@@ -4,6 +4,7 @@
 // docs/threading.md has the picture.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -49,6 +50,7 @@ struct EngineMetrics {
   std::uint64_t views = 0;
   std::uint64_t peers_lost = 0;
   std::uint64_t frames_stale = 0;
+  std::uint64_t frames_resent = 0;
   std::uint32_t strands_open = 0;
   std::uint32_t ops_open = 0;
 };
@@ -85,7 +87,7 @@ class Engine {
   // When on_time is due next.
   std::optional<std::int64_t> next_deadline();
   void on_time();
-  // Peers of the view (and, while joining, others) with no strand, and since when.
+  // Peers of the view (and, while joining, others) with no strand, and when they were last heard of.
   std::vector<std::pair<PeerId, std::int64_t>> unlinked();
 
   // ---------------------------------------------------------------------------------------------------- user threads
@@ -122,6 +124,9 @@ class Engine {
   // This frame has gone out whole.
   void on_sent(Strand& strand, std::deque<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
+  void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
+  // Needs no mutex.
+  [[nodiscard]] Liveness liveness() const { return {heartbeat_ms_.load(), timeout_ms_.load()}; }
   std::vector<std::shared_ptr<Strand>> take_scheduled(IoThread& thread);
 
  private:
@@ -146,7 +151,7 @@ class Engine {
     std::map<BulkKey, std::pair<std::shared_ptr<OpRun>, OpRun::Unit>> bulk;
     std::size_t eager_out = 0;  // bytes sent for calls the peer has not entered yet
     std::size_t stashed = 0;    // bytes kept here of its calls
-    std::int64_t down_since = 0;
+    std::int64_t heard_ms = 0;  // when the other end was last heard, on strands that are lost
   };
   using Lock = std::unique_lock<std::mutex>;
 
@@ -197,7 +202,8 @@ class Engine {
   void wake(Link& link);
   static bool carries_control(const Link& link, const Strand& strand);
   static bool carries_bulk(const Link& link, const Strand& strand);
-  void forget(Strand& strand, const std::string& why, bool replaced = false);
+  void forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced = false);
+  void send_again(Link& link, std::deque<OutFrame> frames);
   void schedule(Strand& strand);
   void drop_link(PeerId peer);
   void task(ControlTask task);
@@ -208,6 +214,9 @@ class Engine {
   const protocol::MemberConfig config_;
   const std::function<void()> kick_;
   std::vector<std::unique_ptr<IoThread>> threads_;
+  // Liveness, as the coordinator said.
+  std::atomic<std::int64_t> heartbeat_ms_;
+  std::atomic<std::int64_t> timeout_ms_;
 
   std::mutex mutex_;  // guards everything below
   std::condition_variable changed_;

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
+#include <utility>
 
 #include "base/log.hpp"
 #include "io/random.hpp"
@@ -59,12 +61,20 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     return Verdict::sink;
   }
   if (!comes_later(header.key)) return Verdict::discard;
+  // Sent again because its first connection was lost.
+  if (auto kept = stash_.find(header.key); kept != stash_.end() && header.type == wire::FrameType::data) {
+    const bool here = std::any_of(kept->second.begin(), kept->second.end(), [&](const Stashed& piece) {
+      return piece.from == strand.peer() && piece.header == header;
+    });
+    if (here) return Verdict::discard;
+  }
   Link& link = links_[strand.peer()];
   if (link.stashed + header.length > eager_bytes_max || stash_.size() >= wire::ops_open_max) {
     why = "more data for calls that were not made here yet than the limit allows";
     return Verdict::refuse;
   }
   link.stashed += header.length;
+  strand.shared.stashing = header.length;
   sink.whole = ByteBuffer(header.length);
   return Verdict::stash;
 }
@@ -122,6 +132,8 @@ void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& di
 
 bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why) {
   const Lock lock(mutex_);
+  if (strand.shared.lost) return true;  // it comes again
+  strand.shared.stashing = 0;
   taken_in(strand, payload.size());
   auto link = links_.find(strand.peer());
   if (link == links_.end()) return true;
@@ -268,29 +280,33 @@ bool Engine::fill(Strand& strand) {
 void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
   const Lock lock(mutex_);
   for (OutFrame& frame : frames) {
-    if (!frame.tracked()) continue;
     const std::shared_ptr<OpRun> op = frame.op;
     const bool current = op && !op->ended && op->attempt.load() == frame.attempt;
     if (current && op->queued > 0) --op->queued;
     if (!current) frame.op.reset();
-    const bool digested = current && frame.digests;
-    const OutFrame* kept = nullptr;
-    if (!strand.shared.lost) {
-      strand.shared.unacked.push_back(std::move(frame));
-      kept = &strand.shared.unacked.back();
-    }
-    if (digested) root_sent(*op, kept != nullptr ? *kept : frame);
+    if (current && frame.digests) root_sent(*op, frame);
+  }
+  auto& unacked = strand.shared.unacked;
+  if (!strand.shared.lost) {
+    std::move(frames.begin(), frames.end(), std::back_inserter(unacked));
+  } else if (auto link = links_.find(strand.peer()); link != links_.end()) {
+    // Given up by another thread while they went.
+    send_again(link->second, std::move(frames));
   }
 }
 
 void Engine::on_lost(Strand& strand, const std::string& why) {
   const Lock lock(mutex_);
-  if (strand.shared.lost) return;
-  forget(strand, why);
+  if (!strand.shared.lost) forget(strand, why, io::now_ms());
 }
 
-// The strand is dead: what it carried and was not acknowledged goes to the others, in order and before what waits.
-void Engine::forget(Strand& strand, const std::string& why, bool replaced) {
+void Engine::on_silent(Strand& strand, const std::string& why) {
+  const Lock lock(mutex_);
+  if (!strand.shared.lost) forget(strand, why, strand.heard());
+}
+
+// The strand is dead: what it carried and was not acknowledged goes to the others.
+void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced) {
   strand.shared.lost = true;
   strand.shared.parked = false;
   --metrics_.strands_open;
@@ -302,9 +318,20 @@ void Engine::forget(Strand& strand, const std::string& why, bool replaced) {
   Link& link = it->second;
   const auto keep = strand.shared_from_this();
   std::erase(link.strands, keep);
-  if (link.strands.empty()) link.down_since = io::now_ms();
+  link.heard_ms = std::max(link.heard_ms, heard_ms);
+  link.stashed -= std::exchange(strand.shared.stashing, 0);
+  send_again(link, std::move(frames));
+  log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
+               short_name(strand.peer()), why);
+  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), link.strands.empty() && !replaced, why});
+}
+
+// In order and before what waits. The other end may have some of it already: it drops units that it has, and Begin,
+// Done and notes may come twice.
+void Engine::send_again(Link& link, std::deque<OutFrame> frames) {
   for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
     if (!frame->tracked()) continue;
+    ++metrics_.frames_resent;
     if (frame->header.type == wire::FrameType::data) {
       const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
       if (current) queue_unit(link, *frame->op, {frame->slice, frame->step});
@@ -313,9 +340,6 @@ void Engine::forget(Strand& strand, const std::string& why, bool replaced) {
     }
   }
   wake(link);
-  log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
-               short_name(strand.peer()), why);
-  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), link.strands.empty() && !replaced, why});
 }
 
 void Engine::drop_link(PeerId peer) {
@@ -346,7 +370,7 @@ void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::Uniq
   for (const auto& old : link.strands) {
     if (old->index() != index) continue;
     const auto replaced = old;
-    forget(*replaced, "replaced by a newer connection", true);
+    forget(*replaced, "replaced by a newer connection", io::now_ms(), true);
     replaced->thread().run([replaced] { replaced->close(); });
     break;
   }
@@ -355,7 +379,6 @@ void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::Uniq
                                          std::move(unsent));
   strand->shared.idle = false;  // its first pump finds out
   link.strands.push_back(strand);
-  link.down_since = 0;
   ++metrics_.strands_open;
   thread.run([&thread, strand] { thread.own(strand); });
 }
@@ -364,7 +387,7 @@ std::vector<std::pair<PeerId, std::int64_t>> Engine::unlinked() {
   const Lock lock(mutex_);
   std::vector<std::pair<PeerId, std::int64_t>> out;
   for (const auto& [id, link] : links_) {
-    if (link.strands.empty()) out.emplace_back(id, link.down_since);
+    if (link.strands.empty()) out.emplace_back(id, link.heard_ms);
   }
   return out;
 }

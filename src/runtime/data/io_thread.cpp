@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "io/random.hpp"
 #include "runtime/data/engine.hpp"
 #include "runtime/data/strand.hpp"
 
@@ -26,6 +27,7 @@ void IoThread::stop() {
     const auto strands = std::move(strands_);
     strands_.clear();
     for (const auto& strand : strands) strand->close();
+    watch_.reset();
   });
   loop_->stop();
 }
@@ -34,6 +36,25 @@ void IoThread::own(std::shared_ptr<Strand> strand) {
   strands_.push_back(strand);
   if (strand->open(loop())) strand->pump();
   run_scheduled();
+  if (!watch_) watch_ = std::make_unique<io::Timer>(*loop_, [this] { watch(); });
+  if (watched_ms_ == 0) watch();
+}
+
+// Looks after silence without asking the engine, which may be busy, and at least every heartbeat.
+void IoThread::watch() {
+  const std::int64_t now = io::now_ms();
+  const Liveness liveness = engine_.liveness();
+  const bool slept = watched_ms_ != 0 && now - watched_ms_ > 3 * liveness.heartbeat_ms;
+  watched_ms_ = now;
+  std::int64_t next = now + liveness.heartbeat_ms;
+  const auto strands = strands_;  // one that is given up leaves the list
+  for (const auto& strand : strands) next = std::min(next, strand->watch(now, liveness, slept));
+  run_scheduled();
+  if (strands_.empty()) {
+    watched_ms_ = 0;
+  } else {
+    watch_->start(next - io::now_ms());
+  }
 }
 
 void IoThread::disown(Strand& strand) {

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <vector>
 
 #include "base/status.hpp"
 #include "io/uv/event_loop.hpp"
+#include "io/uv/timer.hpp"
 
 namespace hawser::runtime {
 
@@ -41,11 +43,14 @@ class IoThread {
 
  private:
   explicit IoThread(Engine& engine) : engine_(engine), scratch_(new std::byte[scratch_bytes]) {}
+  void watch();
 
   Engine& engine_;
   std::unique_ptr<std::byte[]> scratch_;
   std::vector<std::shared_ptr<Strand>> strands_;
   std::unique_ptr<io::EventLoop> loop_;
+  std::unique_ptr<io::Timer> watch_;
+  std::int64_t watched_ms_ = 0;  // when the strands were last looked at; 0: there were none
 };
 
 }  // namespace hawser::runtime

@@ -2,12 +2,15 @@
 #include "runtime/data/strand.hpp"
 
 #include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <cerrno>
 #include <cstring>
 
+#include "io/random.hpp"
 #include "io/uv/handle.hpp"
 #include "runtime/data/engine.hpp"
 #include "runtime/data/io_thread.hpp"
@@ -15,7 +18,9 @@
 namespace hawser::runtime {
 namespace {
 
-constexpr std::size_t read_bytes_per_event = 4U << 20;  // then other strands get their turn
+// Then the other strands of the thread get their turn, and whoever has said nothing for a while can say that it lives.
+constexpr std::size_t read_bytes_per_event = 1U << 20;
+constexpr std::size_t sends_per_event = 8;
 constexpr std::size_t frames_per_send = 16;
 constexpr std::size_t read_ahead_bytes =
     16384;  // of what follows a header: small frames together, large ones not copied twice
@@ -42,6 +47,8 @@ Strand::Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t inde
       index_(index),
       dialled_(dialled),
       fd_(std::move(fd)),
+      heard_ms_(io::now_ms()),
+      sent_ms_(io::now_ms()),
       unsent_(std::move(unsent)) {
   in_end_ = std::min(received.size(), in_.size());
   if (in_end_ != 0) std::memcpy(in_.data(), received.data(), in_end_);
@@ -92,6 +99,7 @@ void Strand::resume() {
   if (closed_ || !poll_) return;
   if (reading_ == Reading::parked) {
     begin_frame();
+    if (reading_ != Reading::parked) heard_ms_ = io::now_ms();
     parse();
     if (!closed_ && reading_ != Reading::parked) read_some();
   }
@@ -113,10 +121,68 @@ void Strand::fail(const std::string& why) {
   close();
 }
 
+// ------------------------------------------------------------------------------------------------------------ silence
+
+// Both ends send something at least every heartbeat, so who says nothing for longer is gone or cannot be reached,
+// whatever the kernel believes of the connection.
+std::int64_t Strand::watch(std::int64_t now, const Liveness& liveness, bool slept) {
+  if (closed_ || !poll_) return now + liveness.heartbeat_ms;
+  if (slept) {
+    heard_ms_ = now;
+    unacked_ms_ = 0;
+  }
+  if (now - sent_ms_ >= liveness.heartbeat_ms) ping();
+  if (closed_) return now + liveness.heartbeat_ms;
+  const bool known = ask_kernel(now);
+  // A parked strand is not read, so it may look silent for want of room.
+  if (reading_ != Reading::parked && now - heard() >= liveness.timeout_ms) {
+    engine_.on_silent(*this, fmt::format("silent for {} ms", now - heard()));
+    close();
+  } else if (known && unacked_ms_ != 0 && now - unacked_ms_ >= liveness.timeout_ms) {
+    engine_.on_silent(*this, fmt::format("nothing sent was acknowledged for {} ms", now - unacked_ms_));
+    close();
+  }
+  std::int64_t next = now + liveness.heartbeat_ms;
+  if (sent_ms_ + liveness.heartbeat_ms > now) next = std::min(next, sent_ms_ + liveness.heartbeat_ms);
+  if (heard() + liveness.timeout_ms > now) next = std::min(next, heard() + liveness.timeout_ms);
+  return next;
+}
+
+// Bytes that wait to be read were heard too. A reader that stands still acknowledges what it has room for and answers
+// probes of its window, and then nothing is unacknowledged; a way that is cut leaves it so.
+bool Strand::ask_kernel(std::int64_t now) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  if (getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+  heard_ms_ = std::max(heard(), now - static_cast<std::int64_t>(info.tcpi_last_data_recv));
+  if (info.tcpi_unacked == 0) {
+    unacked_ms_ = 0;
+  } else {
+    const std::int64_t acked = now - static_cast<std::int64_t>(info.tcpi_last_ack_recv);
+    unacked_ms_ = unacked_ms_ == 0 ? now : std::max(unacked_ms_, acked);
+  }
+  return true;
+}
+
+void Strand::ping() {
+  {
+    const std::lock_guard hold(guard);
+    if (!out.empty() || !unsent_.empty()) return;  // what waits will say so
+    OutFrame frame;
+    frame.header.type = wire::FrameType::ping;
+    frame.bytes = wire::encode_header(frame.header);
+    out.push_back(std::move(frame));
+  }
+  send_some();
+}
+
 // ----------------------------------------------------------------------------------------------------------- reading
 
 bool Strand::got(ssize_t bytes) {
-  if (bytes > 0) return true;
+  if (bytes > 0) {
+    heard_ms_ = io::now_ms();
+    return true;
+  }
   if (bytes == 0) {
     fail("the other end closed the connection");
   } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
@@ -228,6 +294,10 @@ void Strand::parse() {
 }
 
 void Strand::begin_frame() {
+  if (header_.type == wire::FrameType::ping) {
+    reading_ = Reading::header;
+    return;
+  }
   std::string why;
   Sink sink;
   left_ = header_.length;
@@ -328,13 +398,15 @@ void Strand::push(OutFrame frame) {
 
 void Strand::pump() {
   if (closed_ || !poll_) return;
-  for (;;) {
+  for (std::size_t i = 0; i < sends_per_event; ++i) {
     if (!engine_.fill(*this)) {
       want_write_ = false;
       return;
     }
     if (!send_some()) return;
   }
+  want_write_ = true;  // goes on when the loop comes round
+  set_interest();
 }
 
 bool Strand::send_some() {
@@ -381,11 +453,12 @@ bool Strand::send_some() {
           const std::uint64_t piece = first.op->schedule.piece(first.slice, first.step, true);
           first.digest = kernels::digest(first.payload.data(), first.payload.size(), piece);
         }
-        gone.push_back(std::move(first));
+        if (first.tracked()) gone.push_back(std::move(first));
         out.pop_front();
       }
     }
   }
+  if (n > 0) sent_ms_ = io::now_ms();
   if (!gone.empty()) engine_.on_sent(*this, std::move(gone));
   if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
     fail(fmt::format("sending failed: {}", std::strerror(errno)));

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -38,11 +39,20 @@ struct OutFrame {
   bool digests = false;  // the sender is the source of these bytes and digests them as they go
   kernels::Digest digest;
 
-  [[nodiscard]] bool tracked() const { return header.type != wire::FrameType::ack; }
+  // Acknowledged, and sent again where that is missing.
+  [[nodiscard]] bool tracked() const {
+    return header.type != wire::FrameType::ack && header.type != wire::FrameType::ping;
+  }
   // Bytes after the header, wherever they are.
   [[nodiscard]] std::span<const std::byte> body() const {
     return small.empty() ? payload : std::as_bytes(std::span(small));
   }
+};
+
+// Of the group: how often a strand shows life, and after what silence it is given up.
+struct Liveness {
+  std::int64_t heartbeat_ms = 1000;
+  std::int64_t timeout_ms = 6000;
 };
 
 class Strand : public std::enable_shared_from_this<Strand> {
@@ -63,6 +73,13 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void resume();  // the frame that was parked may be looked at again
   void pump();    // sends what the engine has, as far as the kernel takes it
   void close();   // now; the engine has forgotten it
+  // Says that it lives, if nothing else did for a heartbeat, and gives the connection up when the other end is silent
+  // or acknowledges nothing. `slept`: this thread has not run for a while, so its own sleep may look like their
+  // silence. When to look again.
+  std::int64_t watch(std::int64_t now, const Liveness& liveness, bool slept);
+
+  // When anything last came from the other end, by io::now_ms. Any thread.
+  [[nodiscard]] std::int64_t heard() const { return heard_ms_.load(); }
 
   // By the engine, under its mutex: nothing of this attempt is touched any more when it returns.
   void detach(const OpRun& op);
@@ -77,6 +94,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
     std::uint64_t frames_in = 0;   // tracked frames taken in
     std::uint64_t bytes_in = 0;    // since the last ack
     std::uint64_t acked_in = 0;    // of them, acknowledged
+    std::size_t stashing = 0;      // bytes of the frame that is being stashed
     bool idle = true;              // has nothing to send and will be woken
     bool scheduled = false;        // in its thread's list
     bool parked = false;           // holds a frame for a view that is not installed here yet
@@ -84,7 +102,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
     bool closing = false;
   } shared;
 
-  // Guarded by `guard` (and, to add frames, by the engine's mutex before it).
+  // Guarded by `guard` (and, to add frames other than pings, by the engine's mutex before it).
   std::mutex guard;
   std::deque<OutFrame> out;
 
@@ -105,6 +123,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool send_some();  // false: the kernel takes no more now
   void set_interest();
   void fail(const std::string& why);
+  void ping();
+  // What the kernel knows of the connection; false: nothing.
+  bool ask_kernel(std::int64_t now);
 
   Engine& engine_;
   IoThread& thread_;
@@ -116,6 +137,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   int interest_ = 0;
   bool want_write_ = false;
   bool closed_ = false;
+  std::atomic<std::int64_t> heard_ms_;
+  std::int64_t sent_ms_;         // when the kernel last took bytes
+  std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
   Reading reading_ = Reading::header;
   std::array<std::byte, 65536> in_;  // as much as a handshake may have read ahead

@@ -3,9 +3,15 @@
 #include <dirent.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -31,6 +37,45 @@ std::uint16_t port_of(int fd, bool remote) {
   return ntohs(v4.sin_port);
 }
 
+// What the kernel is asked with: an end as ss writes it.
+std::string end_of(int fd, bool remote) { return "127.0.0.1:" + std::to_string(port_of(fd, remote)); }
+
+// Kills a connection as `ss -K` does: this end fails at once, the other is reset. False: not allowed here, or gone.
+bool kill_connection(const std::string& local, const std::string& remote) {
+  const std::string command = "ss -HKtn src " + local + " dst " + remote + " 2>/dev/null";
+  const std::unique_ptr<FILE, int (*)(FILE*)> out(popen(command.c_str(), "r"), pclose);
+  std::array<char, 256> line{};
+  return out && fgets(line.data(), line.size(), out.get()) != nullptr;
+}
+
+// Whether this process may: it kills a connection of its own and looks.
+bool may_kill_connections() {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int dialled = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  auto* const generic = reinterpret_cast<sockaddr*>(&address);
+  const bool connected = bind(listener, generic, size) == 0 && listen(listener, 1) == 0 &&
+                         getsockname(listener, generic, &size) == 0 && connect(dialled, generic, size) == 0;
+  bool dead = false;
+  if (connected) {
+    (void)kill_connection(end_of(dialled, false), end_of(dialled, true));
+    char byte = 0;
+    dead = recv(dialled, &byte, 1, MSG_DONTWAIT) < 0 && errno != EAGAIN && errno != EWOULDBLOCK;
+  }
+  close(dialled);
+  close(listener);
+  return dead;
+}
+
+hawser_metrics_t metrics_of(const Comm& comm) {
+  hawser_metrics_t metrics = HAWSER_METRICS_INIT;
+  expect(hawser_comm_metrics(comm.get(), &metrics), HAWSER_OK, "metrics");
+  return metrics;
+}
+
 // This process' ends of connections between peers: both are here, and neither port is the coordinator's.
 std::vector<int> strands(std::uint16_t coordinator_port) {
   std::vector<int> out;
@@ -41,6 +86,19 @@ std::vector<int> strands(std::uint16_t coordinator_port) {
     if (remote != 0 && remote != coordinator_port && port_of(fd, false) != coordinator_port) out.push_back(fd);
   }
   return out;
+}
+
+// Until every member has so many strands, all of them connected: the loss of one may not have been noticed yet.
+void await_strands(const std::vector<Comm>& comms, std::uint16_t coordinator_port, std::uint32_t wanted) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto whole = [&] {
+    return strands(coordinator_port).size() == comms.size() * wanted &&
+           std::all_of(comms.begin(), comms.end(), [&](const Comm& c) { return metrics_of(c).strands_open == wanted; });
+  };
+  while (!whole()) {
+    check(std::chrono::steady_clock::now() < deadline, "a strand was not replaced");
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 }  // namespace
@@ -104,4 +162,138 @@ TEST_CASE("strands part under all_reduces, compressed ones and syncs", "[strands
   over = true;
   scissors.join();
   REQUIRE(cut > 8);
+}
+
+// The kernel kills each connection in turn, the light ones among them, in the middle of every sort of operation.
+TEST_CASE("any single connection may be killed: results are exact and the strand is replaced", "[strands]") {
+  if (!may_kill_connections()) {
+    WARN("skipped: killing connections takes root, ss, and a kernel with INET_DIAG_DESTROY");
+    return;
+  }
+  constexpr std::uint32_t size = 3;
+  constexpr std::uint32_t bulk = 2;
+  constexpr std::uint32_t wanted = (size - 1) * (1 + bulk);  // in a ring of three all are neighbours
+  const Coordinator coordinator;
+  const auto port =
+      static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
+  const auto comms = make_group(coordinator, size, [](hawser_comm_config_t& config) { config.strands = bulk; });
+  await_strands(comms, port, wanted);
+  std::atomic<bool> over{false};
+  std::atomic<std::uint64_t> rounds{0};
+  std::atomic<int> killed{0};
+  std::exception_ptr failure;
+  std::thread killer([&] {
+    try {
+      for (int pass = 0; pass < 3; ++pass) {
+        std::vector<std::pair<std::string, std::string>> ends;
+        for (const int fd : strands(port)) ends.emplace_back(end_of(fd, false), end_of(fd, true));
+        for (const auto& [local, remote] : ends) {
+          // Its other end is in the list too, and died with it.
+          if (!kill_connection(local, remote)) continue;
+          ++killed;
+          await_strands(comms, port, wanted);
+        }
+      }
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    over = true;
+  });
+  try {
+    in_threads(size, [&](std::uint32_t i) {
+      const std::uint32_t rank = view_of(comms[i]).rank;
+      constexpr std::size_t count = 1'000'000;
+      std::vector<float> data(count);
+      std::vector<float> shared(count);
+      hawser_state_t* state = nullptr;
+      expect(hawser_state_create(&state), HAWSER_OK, "create");
+      expect(hawser_state_add_tensor(state, "shared", shared.data(), count, HAWSER_F32), HAWSER_OK, "add");
+      hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+      compression.codec = HAWSER_CODEC_BF16;
+      const auto reduce = [&](std::size_t elements, bool coded, hawser_redop_t redop) {
+        hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+        options.compression = coded ? &compression : nullptr;
+        hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+        expect(
+            hawser_all_reduce(comms[i].get(), data.data(), data.data(), elements, HAWSER_F32, redop, &options, &info),
+            HAWSER_OK, "all_reduce");
+        check(info.attempts == 1 && info.participants == size, "began again");
+      };
+      for (bool last = false; !last;) {
+        for (const auto& [elements, coded] :
+             {std::pair<std::size_t, bool>{count, false}, {100, false}, {count, true}}) {
+          for (std::size_t k = 0; k < elements; ++k) data[k] = static_cast<float>((k + rank) % 64);
+          reduce(elements, coded, HAWSER_SUM);
+          for (std::size_t k = 0; k < elements; ++k) {
+            check(data[k] == static_cast<float>(k % 64 + (k + 1) % 64 + (k + 2) % 64), "wrong sum");
+          }
+        }
+        const auto mark = static_cast<float>(rounds.load() % 1000);
+        std::fill(shared.begin(), shared.end(), rank == 0 ? mark : -1.0F);
+        expect(hawser_state_sync(comms[i].get(), state, rank == 0 ? HAWSER_SYNC_SEND_ONLY : HAWSER_SYNC_RECEIVE_ONLY,
+                                 nullptr, nullptr),
+               HAWSER_OK, "sync");
+        check(shared[0] >= 0 && shared[count - 1] == shared[0], "not the first member's content");
+        // All stop after the same round.
+        data[0] = over ? 1.0F : 0.0F;
+        reduce(1, false, HAWSER_MAX);
+        last = data[0] == 1.0F;
+        if (rank == 0) ++rounds;
+      }
+      expect(hawser_state_destroy(state), HAWSER_OK, "destroy");
+      const hawser_view_t view = view_of(comms[i]);
+      check(view.world_size == size && view.number == 1, "the view changed");
+    });
+  } catch (...) {
+    over = true;
+    killer.join();
+    throw;
+  }
+  killer.join();
+  if (failure) std::rethrow_exception(failure);
+  std::uint64_t resent = 0;
+  for (const Comm& comm : comms) resent += metrics_of(comm).frames_resent;
+  REQUIRE(killed >= 3 * static_cast<int>(size * (1 + bulk)));
+  REQUIRE(resent > 0);
+}
+
+// What was sent ahead of a call that the receiver has not made is kept there within a limit, also when it comes twice.
+TEST_CASE("connections are killed while data waits for the call it belongs to", "[strands]") {
+  if (!may_kill_connections()) {
+    WARN("skipped: killing connections takes root, ss, and a kernel with INET_DIAG_DESTROY");
+    return;
+  }
+  constexpr std::uint32_t wanted = 3;
+  const Coordinator coordinator;
+  const auto port =
+      static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
+  const auto comms = make_group(coordinator, 2, [](hawser_comm_config_t& config) { config.strands = wanted - 1; });
+  await_strands(comms, port, wanted);
+  constexpr std::size_t count = 2'000'000;
+  std::vector<float> early(count, 1.0F);
+  std::vector<float> late(count, 2.0F);
+  hawser_op_t* op = nullptr;
+  REQUIRE(hawser_all_reduce_start(comms[0].get(), early.data(), early.data(), count, HAWSER_F32, HAWSER_SUM, nullptr,
+                                  &op) == HAWSER_OK);
+  while (metrics_of(comms[0]).bytes_sent < (768U << 10)) std::this_thread::yield();
+  int killed = 0;
+  for (int pass = 0; pass < 4; ++pass) {
+    std::vector<std::pair<std::string, std::string>> ends;
+    for (const int fd : strands(port)) ends.emplace_back(end_of(fd, false), end_of(fd, true));
+    for (const auto& [local, remote] : ends) {
+      if (!kill_connection(local, remote)) continue;
+      ++killed;
+      await_strands(comms, port, wanted);
+    }
+  }
+  CHECK(killed == 4 * wanted);
+  hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+  REQUIRE(hawser_all_reduce(comms[1].get(), late.data(), late.data(), count, HAWSER_F32, HAWSER_SUM, nullptr, &info) ==
+          HAWSER_OK);
+  REQUIRE(info.attempts == 1);
+  REQUIRE(hawser_op_wait(op, 0, &info) == HAWSER_OK);
+  REQUIRE(info.attempts == 1);
+  REQUIRE(hawser_op_release(op) == HAWSER_OK);
+  REQUIRE(std::all_of(early.begin(), early.end(), [](float value) { return value == 3.0F; }));
+  REQUIRE(late == early);
 }
