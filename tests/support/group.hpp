@@ -17,9 +17,10 @@ namespace hawser_test {
 
 class Coordinator {
  public:
-  explicit Coordinator(std::uint32_t heartbeat_ms = 0) {
+  explicit Coordinator(std::uint32_t heartbeat_ms = 0, const char* listen = nullptr) {
     hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
     config.heartbeat_ms = heartbeat_ms;
+    config.listen = listen;
     const hawser_status_t status = hawser_coordinator_start(&config, &handle_);
     INFO(hawser_last_error());
     REQUIRE(status == HAWSER_OK);
@@ -113,6 +114,12 @@ inline std::vector<Comm> make_group(const Coordinator& coordinator, std::uint32_
     expect(hawser_comm_join(comms[i].get(), 0), HAWSER_OK, "join");
   });
   return comms;
+}
+
+inline hawser_metrics_t metrics_of(const Comm& comm) {
+  hawser_metrics_t metrics = HAWSER_METRICS_INIT;
+  expect(hawser_comm_metrics(comm.get(), &metrics), HAWSER_OK, "metrics");
+  return metrics;
 }
 
 inline hawser_view_t view_of(const Comm& comm) {

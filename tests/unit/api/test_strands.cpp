@@ -70,12 +70,6 @@ bool may_kill_connections() {
   return dead;
 }
 
-hawser_metrics_t metrics_of(const Comm& comm) {
-  hawser_metrics_t metrics = HAWSER_METRICS_INIT;
-  expect(hawser_comm_metrics(comm.get(), &metrics), HAWSER_OK, "metrics");
-  return metrics;
-}
-
 // This process' ends of connections between peers: both are here, and neither port is the coordinator's.
 std::vector<int> strands(std::uint16_t coordinator_port) {
   std::vector<int> out;
