@@ -158,8 +158,14 @@ typedef struct hawser_comm_config {
   uint32_t op_timeout_ms;   /**< default deadline of an operation, 0 = 60000 */
   uint32_t policy;          /**< a hawser_policy_t */
   uint32_t reserved;        /**< 0 */
+  uint32_t straggler_ms;    /**< 0: members that are slow to enter an operation are waited for until its deadline. Else: one
+                                 that has not entered an operation this long after this peer did is removed from the group,
+                                 and the others go on without it. Each member may have its own value; the least that is
+                                 not 0 holds */
+  uint32_t reserved_too;    /**< 0 */
 } hawser_comm_config_t;
-#define HAWSER_COMM_CONFIG_INIT {sizeof(hawser_comm_config_t), NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0}
+#define HAWSER_COMM_CONFIG_INIT \
+  {sizeof(hawser_comm_config_t), NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
 
 /** Makes a communicator. Nothing is connected yet.
  *  Lifetime  until hawser_comm_destroy. The config is copied.

@@ -120,6 +120,8 @@ Status read_config(const hawser_comm_config_t* given, Comm& comm) {
     return {Code::INVALID_ARGUMENT, fmt::format("policy {} is no hawser_policy_t", config.policy)};
   }
   if (config.reserved != 0) return {Code::UNSUPPORTED, "hawser_comm_config_t.reserved is not 0"};
+  if (config.reserved_too != 0) return {Code::UNSUPPORTED, "hawser_comm_config_t.reserved_too is not 0"};
+  options.straggler_ms = config.straggler_ms;
   comm.strict = config.policy == HAWSER_POLICY_STRICT;
   if (config.join_timeout_ms != 0) comm.join_timeout_ms = config.join_timeout_ms;
   if (config.op_timeout_ms != 0) comm.op_timeout_ms = config.op_timeout_ms;

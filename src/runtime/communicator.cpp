@@ -156,7 +156,7 @@ Status Communicator::Control::start() {
   config.name = options_.name;
   config.codecs = options_.codecs;
   config.addresses = static_cast<std::uint32_t>(options_.coordinators.size());
-  engine_ = std::make_unique<Engine>(std::move(config),
+  engine_ = std::make_unique<Engine>(std::move(config), options_.straggler_ms,
                                      [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); });
   return engine_->start_threads(options_.io_threads);
 }

@@ -32,7 +32,8 @@ struct CommOptions {
   std::uint32_t min_size = 1;
   std::uint32_t strands = 4;
   std::uint32_t io_threads = 1;
-  io::Endpoint listen;  // host empty: every local address
+  std::uint32_t straggler_ms = 0;  // 0: whoever is slow to enter an operation is waited for
+  io::Endpoint listen;             // host empty: every local address
   bool listen_set = false;
   io::Endpoint advertise;  // host empty: as the coordinator sees this peer
   io::PortRange ports;

@@ -414,6 +414,7 @@ def connect(
     join_timeout: float | None = 60.0,
     op_timeout: float | None = 60.0,
     policy: Policy = "retry",
+    straggler_ms: int = 0,
     timeout: float | None = None,
 ) -> Communicator:
     """Joins a group and returns its communicator: at once when the group is new and has ``min_size`` peers, else at the
@@ -428,6 +429,8 @@ def connect(
     ``timeout``: of this call, None: ``join_timeout``.
     ``policy``: what a lost peer does to an operation: "retry" runs it again among the survivors inside the call,
     "strict" raises PeerLostError at each of them, inputs as they were.
+    ``straggler_ms``: 0: members that are slow to enter an operation are waited for until its deadline; else one that has
+    not entered it this long after this peer is removed from the group, and the others go on.
 
     Raises DeadlineError (the text says what is missing), CoordinatorError, ArgumentValueError, ResourceError.
     """
@@ -444,6 +447,7 @@ def connect(
         join_timeout_ms=timeout_ms(join_timeout, "join_timeout"),
         op_timeout_ms=timeout_ms(op_timeout, "op_timeout"),
         policy=choice(policy, "policy", POLICIES),
+        straggler_ms=u32(straggler_ms, "straggler_ms"),
     )
     communicator = Communicator(comm)
     try:

@@ -229,9 +229,9 @@ class Comm {
  public:
   Comm(const nb::object& coordinators, const nb::object& name, uint32_t group, uint32_t min_size, uint32_t strands,
        uint32_t io_threads, const nb::object& listen, const nb::object& advertise, const nb::object& port_range,
-       uint32_t join_timeout_ms, uint32_t op_timeout_ms, uint32_t policy)
+       uint32_t join_timeout_ms, uint32_t op_timeout_ms, uint32_t policy, uint32_t straggler_ms)
       : handle_(create(coordinators, name, group, min_size, strands, io_threads, listen, advertise, port_range,
-                       join_timeout_ms, op_timeout_ms, policy),
+                       join_timeout_ms, op_timeout_ms, policy, straggler_ms),
                 "this Communicator") {}
   Comm(const Comm&) = delete;
   Comm& operator=(const Comm&) = delete;
@@ -339,7 +339,7 @@ class Comm {
   static hawser_comm_t* create(const nb::object& coordinators, const nb::object& name, uint32_t group,
                                uint32_t min_size, uint32_t strands, uint32_t io_threads, const nb::object& listen,
                                const nb::object& advertise, const nb::object& port_range, uint32_t join_timeout_ms,
-                               uint32_t op_timeout_ms, uint32_t policy) {
+                               uint32_t op_timeout_ms, uint32_t policy, uint32_t straggler_ms) {
     hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
     config.coordinators = c_string(coordinators);
     config.name = c_string(name);
@@ -353,6 +353,7 @@ class Comm {
     config.join_timeout_ms = join_timeout_ms;
     config.op_timeout_ms = op_timeout_ms;
     config.policy = policy;
+    config.straggler_ms = straggler_ms;
     hawser_comm_t* handle = nullptr;
     check(call([&] { return hawser_comm_create(&config, &handle); }));
     return handle;
@@ -418,10 +419,11 @@ NB_MODULE(_hawser, module) {
 
   nb::class_<Comm>(module, "Comm")
       .def(nb::init<const nb::object&, const nb::object&, uint32_t, uint32_t, uint32_t, uint32_t, const nb::object&,
-                    const nb::object&, const nb::object&, uint32_t, uint32_t, uint32_t>(),
+                    const nb::object&, const nb::object&, uint32_t, uint32_t, uint32_t, uint32_t>(),
            nb::arg("coordinators").none(), nb::arg("name").none(), nb::arg("group"), nb::arg("min_size"),
            nb::arg("strands"), nb::arg("io_threads"), nb::arg("listen").none(), nb::arg("advertise").none(),
-           nb::arg("port_range").none(), nb::arg("join_timeout_ms"), nb::arg("op_timeout_ms"), nb::arg("policy"))
+           nb::arg("port_range").none(), nb::arg("join_timeout_ms"), nb::arg("op_timeout_ms"), nb::arg("policy"),
+           nb::arg("straggler_ms"))
       .def("join", &Comm::join, nb::arg("timeout_ms"))
       .def("admit", &Comm::admit, nb::arg("timeout_ms"))
       .def("leave", &Comm::leave, nb::arg("timeout_ms"))

@@ -43,6 +43,8 @@ Code fault_code(FaultReason reason) {
       return Code::NO_MAJORITY;
     case FaultReason::not_finite:
       return Code::NOT_FINITE;
+    case FaultReason::straggler:
+      return Code::TIMEOUT;
   }
   return Code::INTERNAL;
 }
@@ -65,6 +67,11 @@ std::vector<PeerId> Ledger::participants(std::uint64_t generation) const {
 bool Ledger::said_done(const OpKey& key) const {
   auto it = ops_.find(key);
   return it != ops_.end() && it->second.phase == OpPhase::done;
+}
+
+bool Ledger::heard_done(const OpKey& key, PeerId from) const {
+  auto it = ops_.find(key);
+  return it != ops_.end() && it->second.dones.contains(from);
 }
 
 bool Ledger::is_future(const OpKey& key) const {

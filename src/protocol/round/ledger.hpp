@@ -80,6 +80,8 @@ class Ledger {
   // Members that take part in operations of this generation, in rank order.
   [[nodiscard]] std::vector<PeerId> participants(std::uint64_t generation) const;
   [[nodiscard]] bool said_done(const wire::OpKey& key) const;
+  // Whether that participant's Done of the open operation's current attempt is here.
+  [[nodiscard]] bool heard_done(const wire::OpKey& key, PeerId from) const;
   [[nodiscard]] bool is_open(const wire::OpKey& key) const { return ops_.contains(key); }
   // Neither open nor ended here: frames for it are kept until the call comes.
   [[nodiscard]] bool is_future(const wire::OpKey& key) const;

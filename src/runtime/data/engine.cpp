@@ -8,7 +8,9 @@
 #include <cstring>
 
 #include "base/log.hpp"
+#include "io/address.hpp"
 #include "io/random.hpp"
+#include "protocol/round/sentences.hpp"
 #include "runtime/data/io_thread.hpp"
 
 namespace hawser::runtime {
@@ -24,8 +26,8 @@ protocol::Env env_now() { return {io::now_ms(), {}}; }
 
 }  // namespace
 
-Engine::Engine(protocol::MemberConfig config, std::function<void()> kick)
-    : config_(config), kick_(std::move(kick)), member_(std::move(config)) {
+Engine::Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick)
+    : config_(config), straggler_ms_(straggler_ms), kick_(std::move(kick)), member_(std::move(config)) {
   heartbeat_ms_ = member_.heartbeat_ms();
   timeout_ms_ = member_.peer_timeout_ms();
 }
@@ -241,8 +243,10 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
         {call.coding->seed, op.key.generation, op.key.tag, op.key.sequence, config_.id.high, config_.id.low});
   }
   ops_.emplace(op.key, op.shared_from_this());
-  if (armed_ms_ == 0 || op.deadline_ms < armed_ms_) task(Member::Tick{});
   begin(op);
+  const std::int64_t due =
+      straggler_ms_ == 0 ? op.deadline_ms : std::min(op.deadline_ms, op.attempt_ms + straggler_ms_);
+  if (armed_ms_ == 0 || due < armed_ms_) task(Member::Tick{});
   perform(actions);
   if (call.fault.reason != wire::FaultReason::none) {
     member_.vote(op.key, call.fault.reason, call.fault.text, actions);
@@ -262,6 +266,8 @@ void Engine::begin(OpRun& op) {
   return_credit(op);
   const Status status =
       op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
+  op.attempt_ms = io::now_ms();
+  op.straggler_asked = false;
   trace("begins", op);
   if (!status.ok()) {
     Actions actions;
@@ -595,6 +601,10 @@ std::optional<std::int64_t> Engine::next_deadline() {
   std::optional<std::int64_t> due = member_.next_deadline();
   for (const auto& [key, op] : ops_) {
     if (op->ending) continue;
+    if (straggler_ms_ != 0 && !op->straggler_asked && member_.has_coordinator()) {
+      const std::int64_t at = op->attempt_ms + straggler_ms_;
+      due = due ? std::min(*due, at) : at;
+    }
     const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
     due = due ? std::min(*due, at) : at;
   }
@@ -611,6 +621,11 @@ void Engine::on_time() {
   std::vector<std::shared_ptr<OpRun>> open;
   for (const auto& [key, op] : ops_) open.push_back(op);
   for (const auto& op : open) {
+    if (op->ended || op->ending) continue;
+    if (straggler_ms_ != 0 && !op->straggler_asked && member_.has_coordinator() &&
+        now >= op->attempt_ms + straggler_ms_) {
+      report_stragglers(*op, now);
+    }
     if (op->ended || op->ending || now < op->deadline_ms) continue;
     if (!op->deadline_voted) {
       op->deadline_voted = true;
@@ -625,6 +640,34 @@ void Engine::on_time() {
       fail_undecided(*op);  // no coordinator is there, or it has no majority
     }
   }
+}
+
+std::string Engine::who(PeerId id) const {
+  const auto& members = member_.view().members;
+  for (std::size_t rank = 0; rank < members.size(); ++rank) {
+    const wire::PeerInfo& peer = members[rank].peer;
+    if (peer.id == id)
+      return fmt::format("rank {} ({}, {})", rank, peer.name, io::format_endpoint(peer.host, peer.port));
+  }
+  return short_name(id);
+}
+
+// Once an attempt. Each participant is heard by some others that it has entered, so one of them misses a straggler; it
+// asks that the operation go on without it, and the coordinator, who hears all, judges.
+void Engine::report_stragglers(OpRun& op, std::int64_t now) {
+  op.straggler_asked = true;
+  std::string late;
+  if (op.restoring) return;
+  for (const std::uint32_t rank : op.audience()) {
+    if (op.partners[rank].begun || member_.ledger().heard_done(op.key, op.participants[rank])) continue;
+    late += (late.empty() ? "" : ", ") + who(op.participants[rank]);
+  }
+  if (late.empty()) return;
+  Actions actions;
+  member_.vote(op.key, wire::FaultReason::straggler,
+               fmt::format("{} did not enter {} within {} ms", late, protocol::describe(op.key), now - op.attempt_ms),
+               actions);
+  perform(actions);
 }
 
 // Nobody could be asked what became of it. Before its Done this peer has not agreed to anything; afterwards it cannot

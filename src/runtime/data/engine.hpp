@@ -71,7 +71,7 @@ class Engine {
  public:
   // `kick` is called under no lock of the caller's when the outbox got its first task; it makes the control thread
   // drain.
-  Engine(protocol::MemberConfig config, std::function<void()> kick);
+  Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -208,10 +208,13 @@ class Engine {
   void drop_link(PeerId peer);
   void task(ControlTask task);
   void fail_undecided(OpRun& op);
+  void report_stragglers(OpRun& op, std::int64_t now);
+  [[nodiscard]] std::string who(PeerId id) const;
   OpReport report(const OpRun& op) const;
   OpRun* find(const wire::OpKey& key);
 
   const protocol::MemberConfig config_;
+  const std::int64_t straggler_ms_;  // 0: no limit
   const std::function<void()> kick_;
   std::vector<std::unique_ptr<IoThread>> threads_;
   // Liveness, as the coordinator said.

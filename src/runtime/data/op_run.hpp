@@ -111,6 +111,8 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   // can be told.
   std::atomic<std::uint64_t> attempt{0};
   std::uint32_t attempts = 0;
+  std::int64_t attempt_ms = 0;   // when it began
+  bool straggler_asked = false;  // whether all have entered it
   std::uint64_t epoch = 0;
   std::vector<PeerId> participants;
   std::uint32_t rank = 0;  // own place among them

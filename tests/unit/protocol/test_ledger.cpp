@@ -281,6 +281,7 @@ TEST_CASE("every reason becomes a status of its own", "[protocol]") {
   CHECK(fault_code(FaultReason::root_lost) == Code::PEER_LOST);
   CHECK(fault_code(FaultReason::no_majority) == Code::NO_MAJORITY);
   CHECK(fault_code(FaultReason::not_finite) == Code::NOT_FINITE);
+  CHECK(fault_code(FaultReason::straggler) == Code::TIMEOUT);
   CHECK(fault_code(FaultReason::none) == Code::INTERNAL);
 }
 

@@ -1,0 +1,58 @@
+// Members that are slow to enter an operation: named, and removed where a communicator asks for it.
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/group.hpp"
+
+using namespace hawser_test;  // NOLINT(google-build-using-namespace)
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+std::int64_t ms_since(Clock::time_point then) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
+}
+
+}  // namespace
+
+TEST_CASE("whoever enters no operation for straggler_ms holds nobody up", "[slow]") {
+  constexpr std::uint32_t straggler_ms = 300;
+  const Coordinator coordinator(100);
+  const auto comms =
+      make_group(coordinator, 4, [](hawser_comm_config_t& config) { config.straggler_ms = straggler_ms; });
+  std::atomic<int> over{0};
+  in_threads(4, [&](std::uint32_t i) {
+    const std::uint32_t rank = view_of(comms[i]).rank;
+    std::vector<float> data(1000, 1.0F);
+    expect(hawser_all_reduce(comms[i].get(), data.data(), data.data(), data.size(), HAWSER_F32, HAWSER_SUM, nullptr,
+                             nullptr),
+           HAWSER_OK, "all have entered");
+    check(data[0] == 4.0F, "sum of all");
+    if (rank == 2) {
+      while (over < 3) std::this_thread::yield();
+      return;
+    }
+    data.assign(data.size(), 1.0F);
+    const auto began = Clock::now();
+    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+    const hawser_status_t status = hawser_all_reduce(comms[i].get(), data.data(), data.data(), data.size(), HAWSER_F32,
+                                                     HAWSER_SUM, nullptr, &info);
+    const std::string said = hawser_last_error();
+    ++over;
+    // The coordinator decides whether the others finish without it or none does.
+    if (status == HAWSER_OK) {
+      check(info.participants == 3 && data[0] == 3.0F, "sum of those who came");
+    } else {
+      expect(status, HAWSER_TIMEOUT, said);
+      check(said.find("rank 2 (") != std::string::npos && said.find("did not enter") != std::string::npos, said);
+      check(data[0] == 1.0F, "input");
+    }
+    check(ms_since(began) >= straggler_ms - 50, "too early");
+    check(ms_since(began) < 10 * straggler_ms, "too late");
+  });
+}
