@@ -306,6 +306,15 @@ HAWSER_API size_t hawser_compressed_bytes(const hawser_compression_t *compressio
 /** One collective in flight. */
 typedef struct hawser_op hawser_op_t;
 
+typedef enum hawser_op_flag {
+  HAWSER_OP_UNIFORM = 1 /**< hawser_all_reduce_many only: all results under one membership, or none. Equal at all members */
+} hawser_op_flag_t;
+
+/** Asked by the thread that made a blocking call, about every 50 ms while it waits. Other than 0: the operation is cancelled
+ *  as by hawser_op_cancel, and the question is asked again until it has ended. Of the calls with this communicator it may
+ *  make hawser_comm_abort only. */
+typedef int (*hawser_interrupted_t)(void *context);
+
 typedef struct hawser_op_options {
   size_t size;               /**< sizeof(hawser_op_options_t) */
   uint64_t tag;              /**< 0: matched with the other members' untagged operations in call order; else with their
@@ -320,9 +329,11 @@ typedef struct hawser_op_options {
                          not even looked at. weighted = 0: must be 0 */
   uint32_t weighted; /**< 1: AVG of f32, f16 or bf16 is the sum of weight x value divided by the sum of weights; all
                           members' weights 0: all zeros. Equal at all members */
-  uint32_t reserved; /**< 0 */
+  uint32_t flags;    /**< bits of hawser_op_flag_t */
+  hawser_interrupted_t interrupted; /**< blocking collectives only; NULL: nobody is asked */
+  void *interrupted_context;        /**< what it is given */
 } hawser_op_options_t;
-#define HAWSER_OP_OPTIONS_INIT {sizeof(hawser_op_options_t), 0, 0, 0, 0, 0, NULL, 0.0, 0, 0}
+#define HAWSER_OP_OPTIONS_INIT {sizeof(hawser_op_options_t), 0, 0, 0, 0, 0, NULL, 0.0, 0, 0, NULL, NULL}
 
 typedef struct hawser_op_info {
   size_t size;                      /**< sizeof(hawser_op_info_t) */
@@ -337,8 +348,10 @@ typedef struct hawser_op_info {
   uint32_t contributors;            /**< weighted: participants with a weight other than 0; else all participants */
   double total_weight;              /**< weighted: the sum of weights; else the number of participants */
   double *participant_weights;      /**< in: NULL, or room for participant_capacity weights; filled like the ids */
+  uint32_t status;                  /**< the hawser_status_t it ended with */
+  uint32_t runs;                    /**< times it was started: 1; of an item of a list also 0 or more than 1 */
 } hawser_op_info_t;
-#define HAWSER_OP_INFO_INIT {sizeof(hawser_op_info_t), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0.0, NULL}
+#define HAWSER_OP_INFO_INIT {sizeof(hawser_op_info_t), 0, 0, 0, 0, 0, 0, NULL, 0, 0, 0.0, NULL, 0, 0}
 
 /* ------------------------------------------------------------------------------------------------------- collectives */
 
@@ -369,6 +382,60 @@ HAWSER_API hawser_status_t hawser_all_reduce(hawser_comm_t *comm, const void *se
 HAWSER_API hawser_status_t hawser_all_reduce_start(hawser_comm_t *comm, const void *send, void *recv, size_t count,
                                                    hawser_dtype_t dtype, hawser_redop_t redop,
                                                    const hawser_op_options_t *options, hawser_op_t **op_out);
+
+/** One tensor of a list. */
+typedef struct hawser_many_item {
+  size_t size;      /**< sizeof(hawser_many_item_t); the same in all items of a list */
+  const void *send; /**< as of hawser_all_reduce */
+  void *recv;
+  size_t count;
+  uint32_t dtype;   /**< a hawser_dtype_t */
+  uint32_t redop;   /**< a hawser_redop_t */
+  const hawser_compression_t *compression; /**< of this item, NULL: that of the options. A residual belongs to one item */
+} hawser_many_item_t;
+#define HAWSER_MANY_ITEM_INIT {sizeof(hawser_many_item_t), NULL, NULL, 0, HAWSER_F32, HAWSER_SUM, NULL}
+
+/** How a list went as a whole. */
+typedef struct hawser_many_info {
+  size_t size;             /**< sizeof(hawser_many_info_t) */
+  uint64_t view;           /**< greatest view number of its items */
+  uint32_t uniform;        /**< 1: every item is committed, and all with the same participants; 0: read the items' infos */
+  uint32_t participants;   /**< fewest of any committed item; 0: none is committed */
+  uint32_t rounds;         /**< HAWSER_OP_UNIFORM: 1 + the times that items had to run again after a loss; else 1 */
+  uint32_t attempts;       /**< most of any item */
+  uint64_t items_committed; /**< items whose recv holds their result */
+  uint64_t items_rerun;    /**< items that ran again in those rounds, each time counted */
+  uint64_t first_failed;   /**< index of the item whose status the call returned; the number of items: none */
+  uint64_t bytes_sent;     /**< payload bytes of all items, runs and attempts */
+  uint64_t bytes_received;
+  uint64_t time_us;        /**< of the whole call */
+} hawser_many_info_t;
+#define HAWSER_MANY_INFO_INIT {sizeof(hawser_many_info_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+
+/** All-reduces of a list of tensors, a few at a time. Every member gives a list of the same length with the same counts,
+ *  types and operations in the same order. When a member is lost in the middle, items that had committed have its
+ *  contribution and later ones lack it: info_out->uniform is 0 then, and the infos of the items say which differ. With
+ *  HAWSER_OP_UNIFORM that cannot be: results are kept back until all items have committed with the same participants, and
+ *  those of a larger membership run again, within the call and from the same inputs; or the call fails as a whole.
+ *  Shapes    items: `count` of them, may be 0. infos_out: NULL, or as many, each from its _INIT macro. Buffers as of
+ *            hawser_all_reduce; what one item writes, no other may read or write.
+ *  Lifetime  everything is lent until the call returns. There is no _start form: items beyond the first in_flight_max begin
+ *            later, and operations started in between would be matched wrongly. To overlap, use hawser_all_reduce_start.
+ *  Threads   any. Items are operations of options->tag in list order: until the call returns, other threads start nothing
+ *            under that tag (0: nothing untagged) and pass no admission point.
+ *  Units     in_flight_max: items at a time, 0 = 8, at most 1024; members may differ. options: of each item, but timeout_ms
+ *            is of the whole call.
+ *  Memory    that of in_flight_max operations. HAWSER_OP_UNIFORM: instead of their own copies, one copy of all in-place
+ *            items together, and one vector of f32 more for each residual.
+ *  Errors    The status is that of the first item in list order that failed; infos_out and info_out are written too when
+ *            anything had started. An item is committed when its info has status OK; inputs of all others are as they were.
+ *            One failure does not end the other items, but the deadline, a cancel and the end of the membership do.
+ *            HAWSER_OP_UNIFORM: one failure ends all and nothing is committed; under the strict policy a loss between two
+ *            items is PEER_LOST. INVALID_ARGUMENT names the item; nothing was started.
+ *  Source    docs/protocol.md#lists. */
+HAWSER_API hawser_status_t hawser_all_reduce_many(hawser_comm_t *comm, const hawser_many_item_t *items, size_t count,
+                                                  size_t in_flight_max, const hawser_op_options_t *options,
+                                                  hawser_op_info_t *infos_out, hawser_many_info_t *info_out);
 
 /** Copies `count` elements from the member with rank `root` to all. `send` is read at the root only, `recv` is written at
  *  all (at the root too, unless send == recv); NULL is allowed for what is not used. When the root is lost before the

@@ -181,7 +181,7 @@ void fill_id(PeerId id, hawser_peer_id_t& out) {
 
 }  // namespace
 
-Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime::OpCall& call) {
+Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime::OpCall& call, Extras* extras) {
   hawser_op_options_t options;
   if (Status status = read_sized(given, "hawser_op_options_t", options); !status.ok()) return status;
   if (options.policy > HAWSER_POLICY_STRICT) {
@@ -195,7 +195,24 @@ Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime:
   call.strict = options.policy == HAWSER_POLICY_DEFAULT ? comm.strict : options.policy == HAWSER_POLICY_STRICT;
   call.priority = options.priority;
   call.min_participants = options.min_participants;
-  if (options.reserved != 0) return {Code::UNSUPPORTED, "hawser_op_options_t.reserved is not 0"};
+  if ((options.flags & ~std::uint32_t{HAWSER_OP_UNIFORM}) != 0) {
+    return {Code::UNSUPPORTED, fmt::format("options.flags {:#x} has bits that this library ({}) does not know",
+                                           options.flags, HAWSER_VERSION_STRING)};
+  }
+  if (extras == nullptr && options.flags != 0) {
+    return {Code::INVALID_ARGUMENT, "options.flags: HAWSER_OP_UNIFORM is for hawser_all_reduce_many"};
+  }
+  if (extras == nullptr && options.interrupted != nullptr) {
+    return {Code::INVALID_ARGUMENT, "options.interrupted is for calls that wait for their operation"};
+  }
+  if (extras != nullptr) {
+    extras->uniform = (options.flags & HAWSER_OP_UNIFORM) != 0;
+    if (options.interrupted != nullptr) {
+      extras->interrupted = [ask = options.interrupted, context = options.interrupted_context] {
+        return ask(context) != 0;
+      };
+    }
+  }
   if (options.weighted > 1)
     return {Code::INVALID_ARGUMENT, fmt::format("options.weighted is {}, not 0 or 1", options.weighted)};
   if (options.weighted == 0 && options.weight != 0) {
@@ -217,10 +234,7 @@ Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime:
   return {};
 }
 
-namespace {
-
-// What only makes sense together with the buffers.
-Status check_coding(runtime::OpCall& call) {
+Status check_coding(const runtime::OpCall& call) {
   if (!call.coding) return {};
   if (call.dtype != Dtype::f32 && !is_half(call.dtype)) {
     return {
@@ -238,17 +252,8 @@ Status check_coding(runtime::OpCall& call) {
     return {Code::INVALID_ARGUMENT,
             fmt::format("the residual has {} elements, the operation {}", residual->count(), call.count)};
   }
-  if (!residual->acquire()) return {Code::INVALID_ARGUMENT, "the residual is in use by another operation"};
   return {};
 }
-
-struct Buffers {
-  const void* send = nullptr;
-  void* recv = nullptr;
-  std::size_t count = 0;
-  int dtype = 0;
-  bool both = true;  // neither may be NULL
-};
 
 Status read_buffers(const Buffers& given, runtime::OpCall& call) {
   if (given.dtype < 0 || given.dtype >= static_cast<int>(dtype_count)) {
@@ -281,7 +286,7 @@ Status read_buffers(const Buffers& given, runtime::OpCall& call) {
   return {};
 }
 
-void write_info(const runtime::OpReport& report, hawser_op_info_t* info_out) {
+void write_info(const runtime::OpReport& report, std::uint32_t runs, hawser_op_info_t* info_out) {
   if (info_out == nullptr) return;
   hawser_op_info_t asked;
   if (!read_sized(info_out, "info_out", asked).ok()) return;
@@ -295,6 +300,8 @@ void write_info(const runtime::OpReport& report, hawser_op_info_t* info_out) {
   info.participant_ids = asked.participant_ids;
   info.participant_capacity = asked.participant_capacity;
   info.participant_weights = asked.participant_weights;
+  info.status = static_cast<std::uint32_t>(report.status.code());
+  info.runs = runs;
   for (std::size_t i = 0; i < report.participants.size(); ++i) {
     const double weight = i < report.weights.size() ? std::max(0.0, report.weights[i]) : 1.0;
     info.total_weight += weight;
@@ -316,10 +323,25 @@ Status check_info(const hawser_op_info_t* info_out) {
   return read_sized(info_out, "hawser_op_info_t", asked);
 }
 
+Result<runtime::OpCall> all_reduce_call(int redop) {
+  if (redop < 0 || redop >= static_cast<int>(redop_count)) {
+    return Status(Code::INVALID_ARGUMENT, fmt::format("redop {} is no hawser_redop_t", redop));
+  }
+  runtime::OpCall call;
+  call.kind = runtime::OpKind::all_reduce;
+  call.redop = static_cast<Redop>(redop);
+  return call;
+}
+
+namespace {
+
 Result<std::shared_ptr<runtime::OpRun>> start(const Call& entered, const hawser_op_options_t* options,
-                                              const Buffers& buffers, runtime::OpCall& call) {
+                                              const Buffers& buffers, runtime::OpCall& call, Extras* extras) {
   if (!entered.valid()) return entered.status();
-  if (Status status = read_options(options, entered.comm(), call); !status.ok()) return status;
+  if (Status status = read_options(options, entered.comm(), call, extras); !status.ok()) return status;
+  if (extras != nullptr && extras->uniform) {
+    return Status(Code::INVALID_ARGUMENT, "options.flags: HAWSER_OP_UNIFORM is for hawser_all_reduce_many");
+  }
   if (Status status = read_buffers(buffers, call); !status.ok()) return status;
   if (!entered.status().ok()) return entered.status();
   if (Status status = check_coding(call); !status.ok()) return status;
@@ -330,10 +352,11 @@ Status run_blocking(hawser_comm_t* handle, const hawser_op_options_t* options, c
                     runtime::OpCall call, hawser_op_info_t* info_out) {
   const Call entered(handle);
   if (Status status = check_info(info_out); !status.ok()) return status;
-  auto run = start(entered, options, buffers, call);
+  Extras extras;
+  auto run = start(entered, options, buffers, call, &extras);
   if (!run.ok()) return run.status();
-  const runtime::OpReport report = entered.engine().wait(*run.value(), -1);
-  write_info(report, info_out);
+  const runtime::OpReport report = wait_interruptible(entered.engine(), *run.value(), extras.interrupted);
+  write_info(report, 1, info_out);
   return report.status;
 }
 
@@ -341,21 +364,10 @@ Status run_start(hawser_comm_t* handle, const hawser_op_options_t* options, cons
                  runtime::OpCall call, hawser_op_t** op_out) {
   const Call entered(handle);
   if (op_out == nullptr) return {Code::INVALID_ARGUMENT, "op_out is NULL"};
-  auto run = start(entered, options, buffers, call);
+  auto run = start(entered, options, buffers, call, nullptr);
   if (!run.ok()) return run.status();
   *op_out = ops().add(std::make_shared<Op>(Op{entered.session(), std::move(run.value())}));
   return {};
-}
-
-Result<runtime::OpCall> all_reduce_call(hawser_redop_t redop) {
-  const int value = static_cast<int>(redop);
-  if (value < 0 || value >= static_cast<int>(redop_count)) {
-    return Status(Code::INVALID_ARGUMENT, fmt::format("redop {} is no hawser_redop_t", value));
-  }
-  runtime::OpCall call;
-  call.kind = runtime::OpKind::all_reduce;
-  call.redop = static_cast<Redop>(value);
-  return call;
 }
 
 runtime::OpCall broadcast_call(std::uint32_t root) {
@@ -370,7 +382,7 @@ Status wait_for(hawser_op_t* handle, std::int64_t timeout_ms, hawser_op_info_t* 
   if (!op) return {Code::INVALID_HANDLE, "the operation handle is NULL or was released"};
   if (Status status = check_info(info_out); !status.ok()) return status;
   const runtime::OpReport report = op->session->engine().wait(*op->run, timeout_ms);
-  if (report.status.code() != Code::PENDING) write_info(report, info_out);
+  if (report.status.code() != Code::PENDING) write_info(report, 1, info_out);
   return report.status;
 }
 
@@ -493,7 +505,7 @@ hawser_status_t hawser_all_reduce(hawser_comm_t* comm, const void* send, void* r
                                   hawser_redop_t redop, const hawser_op_options_t* options,
                                   hawser_op_info_t* info_out) {
   return guarded("hawser_all_reduce", [&]() -> Status {
-    auto call = all_reduce_call(redop);
+    auto call = all_reduce_call(static_cast<int>(redop));
     if (!call.ok()) return call.status();
     return run_blocking(comm, options, {send, recv, count, static_cast<int>(dtype)}, call.value(), info_out);
   });
@@ -503,7 +515,7 @@ hawser_status_t hawser_all_reduce_start(hawser_comm_t* comm, const void* send, v
                                         hawser_dtype_t dtype, hawser_redop_t redop, const hawser_op_options_t* options,
                                         hawser_op_t** op_out) {
   return guarded("hawser_all_reduce_start", [&]() -> Status {
-    auto call = all_reduce_call(redop);
+    auto call = all_reduce_call(static_cast<int>(redop));
     if (!call.ok()) return call.status();
     return run_start(comm, options, {send, recv, count, static_cast<int>(dtype)}, call.value(), op_out);
   });

@@ -9,6 +9,7 @@
 #include "api/handles.hpp"
 #include "base/status.hpp"
 #include "hawser/hawser.h"
+#include "runtime/all_reduce_many.hpp"
 #include "runtime/communicator.hpp"
 
 namespace hawser::api {
@@ -52,7 +53,30 @@ class Call {
   Status status_;
 };
 
-// Reads and checks the options of an operation; NULL: defaults.
-Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime::OpCall& call);
+// What some calls take besides.
+struct Extras {
+  bool uniform = false;
+  runtime::Interrupted interrupted;
+};
+
+// Reads and checks the options of an operation; NULL: defaults. Without `extras` the call takes none.
+Status read_options(const hawser_op_options_t* given, const Comm& comm, runtime::OpCall& call,
+                    Extras* extras = nullptr);
+
+struct Buffers {
+  const void* send = nullptr;
+  void* recv = nullptr;
+  std::size_t count = 0;
+  int dtype = 0;
+  bool both = true;  // neither may be NULL
+};
+Status read_buffers(const Buffers& given, runtime::OpCall& call);
+// What only makes sense together with the buffers.
+Status check_coding(const runtime::OpCall& call);
+Result<runtime::OpCall> all_reduce_call(int redop);
+
+// info_out may be NULL.
+Status check_info(const hawser_op_info_t* info_out);
+void write_info(const runtime::OpReport& report, std::uint32_t runs, hawser_op_info_t* info_out);
 
 }  // namespace hawser::api

@@ -188,7 +188,6 @@ Status Outer::launch(const Session& session, const Limits& limits, double norm) 
     call.fault = {wire::FaultReason::not_finite, "its pseudo-gradient has a NaN or an infinity in it"};
   }
   if (residual_) {
-    if (!residual_->acquire()) return {Code::INTERNAL, "the residual of the round before was not given back"};
     call.coding->residual = residual_;
   }
   auto started = session->engine().start(call);

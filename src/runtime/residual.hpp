@@ -24,6 +24,8 @@ class Residual {
     return !std::exchange(taken_, true);
   }
   [[nodiscard]] const float* values() const { return reinterpret_cast<const float*>(memory_.data()); }
+  // Values of another residual of this size, which gets these.
+  void take_over(Residual& other) { std::swap(memory_, other.memory_); }
   // The operation has committed: these are the new values, count() of them.
   void replace(ByteBuffer values) { memory_ = std::move(values); }
   void release() {

@@ -22,11 +22,14 @@ int main(void) {
   hawser_outer_info_t round = HAWSER_OUTER_INFO_INIT;
   hawser_status_t (*all_reduce)(hawser_comm_t*, const void*, void*, size_t, hawser_dtype_t, hawser_redop_t,
                                 const hawser_op_options_t*, hawser_op_info_t*) = hawser_all_reduce;
+  hawser_many_item_t item = HAWSER_MANY_ITEM_INIT;
+  hawser_many_info_t many = HAWSER_MANY_INFO_INIT;
   int wrong = 0;
   wrong += coordinator.size != sizeof coordinator || comm.size != sizeof comm || view.size != sizeof view;
   wrong += member.size != sizeof member || options.size != sizeof options || info.size != sizeof info;
   wrong += compression.size != sizeof compression || sync.size != sizeof sync || param.size != sizeof param;
   wrong += outer.size != sizeof outer || round.size != sizeof round || outer.nesterov != 1;
+  wrong += item.size != sizeof item || many.size != sizeof many;
   wrong += metrics.size != sizeof metrics || HAWSER_OK != 0 || all_reduce == NULL;
   return wrong;
 }

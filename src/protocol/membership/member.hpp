@@ -99,6 +99,7 @@ class Member {
 
   // Operations: as in Ledger. Only a member may start one.
   Result<wire::OpKey> start(std::uint64_t tag, const wire::OpParams& params, Actions& actions);
+  void skip_to(const wire::OpKey& next) { ledger_.skip_to(next); }
   void finished(const wire::OpKey& key, std::uint64_t epoch, const wire::Digest128& digest, Actions& actions);
   bool vote(const wire::OpKey& key, wire::FaultReason reason, const std::string& text, Actions& actions);
   void abandon(const wire::OpKey& key, Code code, const std::string& text, Actions& actions);

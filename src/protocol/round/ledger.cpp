@@ -118,6 +118,23 @@ Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& 
   return key;
 }
 
+OpKey Ledger::next_key(std::uint64_t tag) const {
+  auto it = next_.find(tag);
+  return {view_.generation, tag, it == next_.end() ? 0 : it->second};
+}
+
+void Ledger::skip_to(const OpKey& next) {
+  if (next.generation != view_.generation || next.sequence <= next_key(next.tag).sequence) return;
+  next_[next.tag] = next.sequence;
+  const auto skipped = [&](const auto& entry) {
+    const OpKey& key = entry.first;
+    return key.generation == next.generation && key.tag == next.tag && key.sequence < next.sequence;
+  };
+  std::erase_if(ended_, skipped);
+  std::erase_if(interrupted_, skipped);
+  std::erase_if(early_, skipped);
+}
+
 bool Ledger::compare(const OpKey& key, const OpParams& mine, PeerId from, const OpParams& theirs, Actions& actions) {
   if (mine == theirs) return true;
   vote(key, FaultReason::mismatch, disagreement(key, who(self_), mine, who(from), theirs), actions);

@@ -54,6 +54,10 @@ class Ledger {
   // Registers a call under the next number of its tag. A failure (it was ended by others before it began here, too few
   // members, too many open) consumes the number, except RESOURCE.
   Result<wire::OpKey> start(std::uint64_t tag, const wire::OpParams& params, Actions& actions);
+  // The key that the next call of this tag gets.
+  [[nodiscard]] wire::OpKey next_key(std::uint64_t tag) const;
+  // Calls before this one count as made, though they were not: this peer is in step with those who made them.
+  void skip_to(const wire::OpKey& next);
   // The data plane holds the whole result of the attempt of this epoch.
   void finished(const wire::OpKey& key, std::uint64_t epoch, const wire::Digest128& digest, Actions& actions);
   // This peer wants the operation to end. After its Done, false is returned and the vote counts only while some

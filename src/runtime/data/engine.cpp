@@ -136,10 +136,21 @@ void Engine::perform_view(const Member::ViewInstalled& installed) {
     if (!gone.left) ++metrics_.peers_lost;
     drop_link(gone.id);
   }
-  // What was kept for calls that have not come: only those that may still come are worth keeping.
+  drop_stale();
+  for (auto& [id, link] : links_) {
+    for (const auto& strand : link.strands) {
+      if (strand->shared.parked) schedule(*strand);
+    }
+  }
+  changed_.notify_all();
+}
+
+// What was kept for calls that have not come: only those that may still come are worth keeping.
+void Engine::drop_stale() {
+  const std::uint64_t epoch = member_.view().epoch;
   for (auto it = stash_.begin(); it != stash_.end();) {
     std::erase_if(it->second, [&](const Stashed& piece) {
-      const bool stale = piece.header.epoch != installed.view.epoch || !comes_later(it->first);
+      const bool stale = piece.header.epoch != epoch || !comes_later(it->first);
       if (auto link = links_.find(piece.from); stale && link != links_.end())
         link->second.stashed -= piece.payload.size();
       return stale;
@@ -147,14 +158,8 @@ void Engine::perform_view(const Member::ViewInstalled& installed) {
     it = it->second.empty() ? stash_.erase(it) : std::next(it);
   }
   for (auto it = begun_.begin(); it != begun_.end();) {
-    it = it->second.epoch != installed.view.epoch || !comes_later(it->first) ? begun_.erase(it) : std::next(it);
+    it = it->second.epoch != epoch || !comes_later(it->first) ? begun_.erase(it) : std::next(it);
   }
-  for (auto& [id, link] : links_) {
-    for (const auto& strand : link.strands) {
-      if (strand->shared.parked) schedule(*strand);
-    }
-  }
-  changed_.notify_all();
 }
 
 OpRun* Engine::find(const wire::OpKey& key) {
@@ -174,6 +179,7 @@ Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   if (call.coding) {
     op->coded = std::make_unique<TwoShot>(*call.coding,
                                           TwoShot::Buffers{call.send, call.recv, call.count, call.dtype, call.redop});
+    if (!op->coded->acquire()) return Status(Code::INVALID_ARGUMENT, "the residual is in use by another operation");
   }
   Status status;
   {
@@ -233,7 +239,8 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.check = wire::params_check(op.params);
   op.order = orders_++;
   op.started_us = now_us();
-  op.deadline_ms = io::now_ms() + call.timeout_ms;
+  op.attempt_ms = io::now_ms();
+  op.deadline_ms = op.attempt_ms + call.timeout_ms;
   Actions actions;
   auto key = member_.start(call.tag, op.params, actions);
   if (!key.ok()) return key.status();
@@ -243,15 +250,15 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
         {call.coding->seed, op.key.generation, op.key.tag, op.key.sequence, config_.id.high, config_.id.low});
   }
   ops_.emplace(op.key, op.shared_from_this());
-  begin(op);
   const std::int64_t due =
       straggler_ms_ == 0 ? op.deadline_ms : std::min(op.deadline_ms, op.attempt_ms + straggler_ms_);
   if (armed_ms_ == 0 || due < armed_ms_) task(Member::Tick{});
-  perform(actions);
+  // Before the first byte: what came early may complete it at once, and a vote after this peer's Done can be too late.
   if (call.fault.reason != wire::FaultReason::none) {
     member_.vote(op.key, call.fault.reason, call.fault.text, actions);
-    perform(actions);
   }
+  begin(op);
+  perform(actions);
   return {};
 }
 
@@ -700,18 +707,27 @@ OpReport Engine::report(const OpRun& op) const {
   out.time_us = op.ended_us - op.started_us;
   out.weights = op.weights;
   out.weighted = op.call.coding && op.call.coding->weighted;
+  out.run = op.shared_from_this();
   return out;
 }
 
 OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
+  if (!wait_end(op, timeout_ms)) {
+    OpReport pending;
+    pending.status = Status(Code::PENDING, "the operation has not ended yet");
+    return pending;
+  }
+  const Lock lock(mutex_);
+  return report(op);
+}
+
+bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
   Lock lock(mutex_);
   const auto ended = [&] { return op.ended; };
   if (timeout_ms < 0) {
     op.done.wait(lock, ended);
   } else if (!op.done.wait_for(lock, std::chrono::milliseconds(timeout_ms), ended)) {
-    OpReport pending;
-    pending.status = Status(Code::PENDING, "the operation has not ended yet");
-    return pending;
+    return false;
   }
   if (std::exchange(op.undecoded, false)) {
     op.decoding = true;
@@ -723,10 +739,10 @@ OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
     op.done.notify_all();
   }
   op.done.wait(lock, [&] { return !op.decoding; });
-  OpReport out = report(op);
-  const OpRun::Memory unused = op.take_memory();
-  lock.unlock();
-  return out;
+  const std::int64_t due =
+      straggler_ms_ == 0 ? op.deadline_ms : std::min(op.deadline_ms, op.attempt_ms + straggler_ms_);
+  if (armed_ms_ == 0 || due < armed_ms_) task(Member::Tick{});
+  // Before the first byte: what came early may complete it at once, and a vote after this peer's Done can be too late.
 }
 
 void Engine::cancel(OpRun& op) {
@@ -741,6 +757,17 @@ void Engine::cancel(OpRun& op) {
                     "the operation was cancelled while no coordinator was there to end it for all", actions);
   }
   perform(actions);
+}
+
+wire::OpKey Engine::next_key(std::uint64_t tag) {
+  const Lock lock(mutex_);
+  return member_.ledger().next_key(tag);
+}
+
+void Engine::skip_to(const wire::OpKey& next) {
+  const Lock lock(mutex_);
+  member_.skip_to(next);
+  drop_stale();
 }
 
 Status Engine::wait_joined(std::int64_t timeout_ms) {

@@ -58,13 +58,14 @@ struct EngineMetrics {
 struct OpReport {
   Status status;
   std::uint64_t view = 0;
-  std::vector<PeerId> participants;
+  std::span<const PeerId> participants;
   std::uint32_t attempts = 0;
   std::uint64_t bytes_sent = 0;
   std::uint64_t bytes_received = 0;
   std::int64_t time_us = 0;
-  std::vector<double> weights;  // by participant; wire::weight_left_out: not counted, its values were not finite
+  std::span<const double> weights;  // by participant; wire::weight_left_out: not counted, its values were not finite
   bool weighted = false;
+  std::shared_ptr<const OpRun> run;  // that the spans look into. A result is told without memory, which may be lacking
 };
 
 class Engine {
@@ -94,7 +95,12 @@ class Engine {
   Result<std::shared_ptr<OpRun>> start(const OpCall& call);
   // PENDING: not ended within timeout_ms (negative: until it ends).
   OpReport wait(OpRun& op, std::int64_t timeout_ms);
+  // The same without a report: whether it has ended.
+  bool wait_end(OpRun& op, std::int64_t timeout_ms);
   void cancel(OpRun& op);
+  // For lists of operations: as in Ledger.
+  wire::OpKey next_key(std::uint64_t tag);
+  void skip_to(const wire::OpKey& next);
   // Waits for joined, admitted, or for the end of operations and the machine.
   Status wait_joined(std::int64_t timeout_ms);
   Status admit(std::int64_t timeout_ms);
@@ -158,6 +164,7 @@ class Engine {
   Status start_locked(OpRun& op, const OpCall& call);
   void perform(Actions& actions);
   void perform_view(const protocol::Member::ViewInstalled& installed);
+  void drop_stale();
   void say_done(const protocol::SayDone& say);
   void trace(const char* what, const OpRun& op) const;
   void begin(OpRun& op);     // an attempt among the members of the view

@@ -37,6 +37,12 @@ TwoShot::TwoShot(Coding coding, const Buffers& buffers) : coding_(std::move(codi
 
 TwoShot::~TwoShot() { close(); }
 
+bool TwoShot::acquire() {
+  if (!coding_.residual) return true;
+  acquired_ = coding_.residual->acquire();
+  return acquired_;
+}
+
 // Each part is mixed in after the one before: a sum or an exclusive or of them would let a seed cancel a number.
 void TwoShot::set_noise(std::initializer_list<std::uint64_t> name) {
   std::uint64_t state = 0;
@@ -178,9 +184,7 @@ void TwoShot::commit() {
 }
 
 void TwoShot::close() {
-  if (closed_) return;
-  closed_ = true;
-  if (coding_.residual) coding_.residual->release();
+  if (std::exchange(acquired_, false)) coding_.residual->release();
 }
 
 TwoShot::Memory TwoShot::take_memory() {

@@ -38,7 +38,7 @@ struct Coding {
   double weight = 1.0;  // or wire::weight_left_out
   std::uint64_t seed = 0;
   float decay = 1.0F;
-  std::shared_ptr<Residual> residual;  // acquired by the caller that starts the operation
+  std::shared_ptr<Residual> residual;  // taken while the operation is open
 };
 
 class TwoShot {
@@ -55,6 +55,8 @@ class TwoShot {
   TwoShot(const TwoShot&) = delete;
   TwoShot& operator=(const TwoShot&) = delete;
 
+  // Takes the residual, if there is one, until the end; false: another operation has it.
+  bool acquire();
   [[nodiscard]] std::size_t blocks() const { return blocks_; }
   [[nodiscard]] std::size_t unit_blocks(std::size_t unit_bytes) const;
   [[nodiscard]] std::size_t wire_bytes() const { return bytes_of({0, blocks_}); }
@@ -128,7 +130,7 @@ class TwoShot {
   std::shared_ptr<BlockPool> pool_;  // of contributions, for vectors of several slices
   std::size_t pool_bytes_ = 0;
   ByteBuffer residual_next_;  // of a contribution that counts
-  bool closed_ = false;
+  bool acquired_ = false;
 
   plan::Schedule schedule_;
   std::uint32_t rank_ = 0;

@@ -67,6 +67,23 @@ TEST_CASE("calls are numbered by generation and tag", "[protocol]") {
   CHECK(f.ledger.open_count() == 4);
 }
 
+TEST_CASE("calls that are skipped count as made, and nothing of them is kept", "[protocol]") {
+  Fixture f;
+  f.start();
+  CHECK(f.ledger.next_key(0) == wire::OpKey{1, 0, 1});
+  CHECK(f.ledger.next_key(7) == wire::OpKey{1, 7, 0});
+  for (std::uint64_t sequence = 1; sequence < 4; ++sequence) f.hear(2, {1, 0, sequence});
+  f.ledger.skip_to({1, 0, 3});
+  CHECK(f.ledger.sizes().early == 1);
+  CHECK(!f.ledger.is_future({1, 0, 2}));
+  CHECK(f.ledger.is_future({1, 0, 3}));
+  f.ledger.skip_to({1, 0, 2});  // nothing goes back
+  f.ledger.skip_to({0, 0, 9});  // of an earlier generation
+  CHECK(f.ledger.next_key(0) == wire::OpKey{1, 0, 3});
+  CHECK(f.ledger.next_key(7) == wire::OpKey{1, 7, 0});
+  CHECK(f.start() == wire::OpKey{1, 0, 3});
+}
+
 TEST_CASE("an operation commits when every participant is Done", "[protocol]") {
   Fixture f;
   const auto key = f.start();
