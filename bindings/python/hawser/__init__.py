@@ -38,7 +38,7 @@ from hawser._errors import (
 )
 from hawser._outer import DiLoCo, OuterInfo
 from hawser._state import SharedState, SyncInfo
-from hawser._work import OpInfo, Work
+from hawser._work import ManyInfo, ManyItemInfo, OpInfo, Work
 
 __version__: str = _hawser.VERSION_STRING
 
@@ -53,6 +53,8 @@ __all__ = [
     "DiLoCo",
     "Error",
     "InternalError",
+    "ManyInfo",
+    "ManyItemInfo",
     "Member",
     "MembershipError",
     "Metrics",

@@ -10,7 +10,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, TypeVar, overload
@@ -19,15 +19,18 @@ from hawser import _hawser
 from hawser._compression import Codec, Compression, native
 from hawser._coordinator import Coordinator
 from hawser._errors import (
+    STATUS_NAMES,
     ArgumentTypeError,
+    ArgumentValueError,
     CoordinatorError,
     DeadlineError,
     Error,
     MembershipError,
+    error_of_status,
 )
 from hawser._tensors import buffer_of, check_same_layout
 from hawser._units import NO_LIMIT_MS, choice, integer, number, text, timeout_ms, u32
-from hawser._work import OpInfo, Work, info_of
+from hawser._work import ManyInfo, ManyItemInfo, OpInfo, Work, info_of
 
 T = TypeVar("T")
 
@@ -259,6 +262,66 @@ class Communicator:
             async_op,
             return_info,
         )
+
+    def all_reduce_many(
+        self, tensors: Iterable[T], op: Redop = "avg", out: Iterable[T] | None = None, *, in_flight: int | None = None,
+        uniform: bool = False, tag: int | None = None, timeout: float | None = None, policy: Policy | None = None,
+        priority: int = 0, min_participants: int = 0,
+        compression: Compression | Codec | Sequence[Compression | Codec | None] | None = None,
+        weight: float | None = None,
+    ) -> tuple[list[T], ManyInfo]:  # fmt: skip
+        """Reduces a list of tensors, ``in_flight`` at a time (None: 8); every member gives an equal list.
+
+        When a member is lost in the middle, tensors that were finished have its contribution and later ones lack it:
+        ``info.uniform`` is False then, and ``info.items`` say which differ. With ``uniform=True``, at all members or
+        none, that cannot be: what was finished is reduced again among those who are left, inside the call, or the call
+        raises and every tensor is as it was. That takes one copy of what is reduced in place.
+
+        ``compression``: for all, or a list with one for each. A Compression with a residual belongs to one tensor.
+        ``timeout``: of the whole call. The rest as in ``all_reduce``; until it returns, other threads start nothing
+        under its tag (None: nothing without a tag) and do not call ``admit``.
+
+        Returns the arrays that hold the results and the ManyInfo. An error has it too, as ``error.info``; it is that of
+        the first tensor that failed. Ctrl-C cancels; where that does not help soon, it aborts the communicator.
+        """
+        redop = choice(op, "op", _REDOPS)
+        options = _options(tag, timeout, policy, priority, min_participants)
+        weighted = None if weight is None else number(weight, "weight")
+        xs = list(tensors)
+        outs = xs if out is None else list(out)
+        if len(outs) != len(xs):
+            raise ArgumentValueError(f"out: {len(outs)} tensors for {len(xs)}")
+        if isinstance(compression, (list, tuple)):
+            codecs = [native(one) for one in compression]
+            if len(codecs) != len(xs):
+                raise ArgumentValueError(f"compression: {len(codecs)} of them for {len(xs)} tensors")
+        else:
+            codecs = [native(compression)] * len(xs)  # type: ignore[arg-type]
+        items = []
+        for index, (x, to, codec) in enumerate(zip(xs, outs, codecs)):
+            if to is x:
+                send = recv = buffer_of(x, f"tensors[{index}]", write=True)
+            else:
+                send, recv = buffer_of(x, f"tensors[{index}]", write=False), buffer_of(to, f"out[{index}]", write=True)
+                check_same_layout(send, recv)
+            items.append((send, recv, codec))
+        self._sweep()
+        status, sentence, rows, whole = self._comm.all_reduce_many(
+            items, redop, 0 if in_flight is None else integer(in_flight, "in_flight", 1, 1024), bool(uniform), *options,
+            weighted,
+        )  # fmt: skip
+        infos = tuple(
+            ManyItemInfo(*row[:6], row[6] / 1e6, *row[7:], STATUS_NAMES.get(code, "UNKNOWN"), runs)
+            for row, code, runs in rows
+        )
+        first_failed = whole[7] if whole[7] < len(xs) and status != 0 else None
+        info = ManyInfo(*whole[:7], first_failed, *whole[8:10], whole[10] / 1e6, infos)
+        if status == 0:
+            return outs, info
+        error = error_of_status(status, sentence)
+        if any(item.runs for item in infos):
+            error.info = info
+        raise error
 
     @overload
     def broadcast(

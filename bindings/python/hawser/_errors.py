@@ -6,7 +6,12 @@ about it. The table of statuses comes from the C header through the extension; n
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hawser import _hawser
+
+if TYPE_CHECKING:
+    from hawser._work import ManyInfo
 
 
 class Error(Exception):
@@ -18,6 +23,8 @@ class Error(Exception):
 
     code: int = 0
     name: str = ""
+    info: ManyInfo | None = None
+    """Of ``all_reduce_many``, when anything had started: which tensors have their results all the same."""
 
     def __init__(self, message: str = "", *, code: int | None = None) -> None:
         super().__init__(message)

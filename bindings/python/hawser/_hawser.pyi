@@ -53,13 +53,14 @@ class Coordinator:
     def wait(self, timeout_ms: int) -> bool: ...
     def destroy(self) -> None: ...
 
+_OpRow: TypeAlias = tuple[int, int, tuple[str, ...], int, int, int, int, int, float, tuple[float, ...]]
+_ManyRow: TypeAlias = tuple[int, bool, int, int, int, int, int, int, int, int, int]
+
 class Op:
     def wait(self, timeout_ms: int) -> bool: ...
     def ended(self) -> bool: ...
     def cancel(self) -> None: ...
-    def info(
-        self,
-    ) -> tuple[int, int, tuple[str, ...], int, int, int, int, int, float, tuple[float, ...]] | None: ...
+    def info(self) -> _OpRow | None: ...
 
 class Comm:
     def __init__(
@@ -99,6 +100,19 @@ class Comm:
         compression: Compression | None,
         weight: float | None,
     ) -> Op: ...
+    def all_reduce_many(
+        self,
+        items: list[tuple[Buffer, Buffer, Compression | None]],
+        redop: int,
+        in_flight: int,
+        uniform: bool,
+        tag: int,
+        timeout_ms: int,
+        policy: int,
+        priority: int,
+        min_participants: int,
+        weight: float | None,
+    ) -> tuple[int, str, tuple[tuple[_OpRow, int, int], ...], _ManyRow]: ...
     def broadcast(
         self,
         send: Buffer | None,

@@ -51,6 +51,43 @@ class OpInfo:
     """Of the participants, in rank order; 1 each when not weighted."""
 
 
+@dataclass(frozen=True)
+class ManyItemInfo(OpInfo):
+    """How one tensor of a list went."""
+
+    status: str
+    """"OK": its result is there; else what it ended with, such as "PEER_LOST", its input as it was."""
+    runs: int
+    """Times it was started: more than 1 when a uniform list had to reduce it again, 0 when nothing was."""
+
+
+@dataclass(frozen=True)
+class ManyInfo:
+    """How a list went as a whole."""
+
+    view: int
+    """Greatest view number of its items."""
+    uniform: bool
+    """Whether every item is committed, and all with the same participants."""
+    participants: int
+    """Fewest of any committed item."""
+    rounds: int
+    """``uniform=True``: 1 + the times that items had to run again after a loss."""
+    attempts: int
+    """Most of any item."""
+    items_committed: int
+    items_rerun: int
+    """Items that ran again in those rounds, each time counted."""
+    first_failed: int | None
+    """Index of the item whose error the call raised."""
+    bytes_sent: int
+    """Payload bytes of this peer, over all items, runs and attempts."""
+    bytes_received: int
+    seconds: float
+    items: tuple[ManyItemInfo, ...]
+    """Each item, in the order of the list."""
+
+
 class Work(Generic[T]):
     """One collective that was started with ``async_op=True``; ``await work`` or ``work.wait()`` gives its result.
 

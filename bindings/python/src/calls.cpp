@@ -71,4 +71,35 @@ Outcome call_until_signal(hawser_comm_t* comm, const std::function<hawser_status
   }
 }
 
+SignalWatch::SignalWatch(hawser_comm_t* comm, hawser_op_options_t& options) : comm_(comm) {
+  if (!on_main_thread()) {
+    return;
+  }
+  options.interrupted = interrupted;
+  options.interrupted_context = this;
+}
+
+int SignalWatch::interrupted(void* context) {
+  auto& self = *static_cast<SignalWatch*>(context);
+  if (!self.interruption_) {
+    const nb::gil_scoped_acquire gil;
+    if (!signal_raised()) {
+      return 0;
+    }
+    self.interruption_.emplace();
+    self.since_ = std::chrono::steady_clock::now();
+  } else if (!self.aborted_ &&
+             std::chrono::steady_clock::now() - self.since_ >= std::chrono::milliseconds(cancel_grace_ms)) {
+    self.aborted_ = true;
+    hawser_comm_abort(self.comm_);
+  }
+  return 1;
+}
+
+void SignalWatch::check() const {
+  if (interruption_) {
+    throw nb::python_error(*interruption_);
+  }
+}
+
 }  // namespace hawser_python

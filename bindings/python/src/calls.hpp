@@ -8,8 +8,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -100,6 +102,22 @@ class Handle {
 // call goes to a helper thread, and a Python signal handler that raises aborts the communicator, which makes the call
 // return.
 Outcome call_until_signal(hawser_comm_t* comm, const std::function<hawser_status_t()>& function);
+
+// For a call that takes hawser_op_options_t.interrupted: looks for signals from the thread that made it, which has
+// released the GIL. An operation that a cancel does not end soon is ended by aborting the communicator.
+class SignalWatch {
+ public:
+  SignalWatch(hawser_comm_t* comm, hawser_op_options_t& options);
+  // Throws what a signal handler raised meanwhile.
+  void check() const;
+
+ private:
+  static int interrupted(void* context);
+  hawser_comm_t* const comm_;
+  std::optional<nb::python_error> interruption_;
+  std::chrono::steady_clock::time_point since_;
+  bool aborted_ = false;
+};
 
 // The handle of a communicator of this extension, for the calls of the library that take one.
 hawser_comm_t* comm_of(nb::handle comm);

@@ -7,6 +7,7 @@
 #include <hawser/hawser.h>
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <tuple>
 
 #include "buffers.hpp"
 #include "calls.hpp"
@@ -127,6 +129,18 @@ class Coordinator {
 
 // --------------------------------------------------------------------------------------------------------- operation
 
+// (view, participants, ids, attempts, bytes sent, bytes received, microseconds, contributors, total weight, weights)
+nb::tuple row_of(const hawser_op_info_t& info) {
+  nb::list names;
+  nb::list weights;
+  for (uint32_t i = 0; i < info.participants && i < info.participant_capacity; ++i) {
+    names.append(hex(info.participant_ids[i]));
+    weights.append(info.participant_weights[i]);
+  }
+  return nb::make_tuple(info.view, info.participants, nb::tuple(names), info.attempts, info.bytes_sent,
+                        info.bytes_received, info.time_us, info.contributors, info.total_weight, nb::tuple(weights));
+}
+
 // One collective in flight. Holds what it was lent, so the memory lives until the handle is released.
 class Op {
  public:
@@ -181,8 +195,7 @@ class Op {
     check(call([&] { return hawser_op_cancel(handle); }));
   }
 
-  // (view, participants, ids, attempts, bytes sent, bytes received, microseconds, contributors, total weight, weights),
-  // or None while it runs.
+  // A row, or None while it runs.
   nb::object info() const {
     auto* const handle = handle_.get();
     hawser_op_info_t info = HAWSER_OP_INFO_INIT;
@@ -196,13 +209,7 @@ class Op {
     info.participant_weights = weights.data();
     info.participant_capacity = info.participants;
     call([&] { return hawser_op_test(handle, &info); });
-    nb::list names;
-    for (const hawser_peer_id_t& id : ids) {
-      names.append(hex(id));
-    }
-    return nb::make_tuple(info.view, info.participants, nb::tuple(names), info.attempts, info.bytes_sent,
-                          info.bytes_received, info.time_us, info.contributors, info.total_weight,
-                          nb::tuple(nb::cast(weights)));
+    return row_of(info);
   }
 
  private:
@@ -305,6 +312,56 @@ class Comm {
                                      static_cast<hawser_redop_t>(redop), &options, &op);
     }));
     return new Op(op, send, recv, compression);
+  }
+
+  // `items` are (send, recv, compression or None). Returns (status, sentence, rows of the items with (status, runs) at
+  // their ends, row of the whole).
+  nb::tuple all_reduce_many(const std::vector<std::tuple<nb::object, nb::object, nb::object>>& items, uint32_t redop,
+                            uint32_t in_flight, bool uniform, uint64_t tag, uint32_t timeout_ms, uint32_t policy,
+                            int32_t priority, uint32_t min_participants, const nb::object& weight) {
+    auto options = options_of(tag, timeout_ms, policy, priority, min_participants);
+    options.flags = uniform ? HAWSER_OP_UNIFORM : 0;
+    if (!weight.is_none()) {
+      options.weighted = 1;
+      options.weight = nb::cast<double>(weight);
+    }
+    std::vector<std::optional<hawser_compression_t>> compressions;
+    for (const auto& item : items) {
+      compressions.push_back(compression_of(std::get<2>(item)));
+    }
+    auto* const comm = handle_.get();
+    hawser_view_t view = HAWSER_VIEW_INIT;
+    call([&] { return hawser_comm_view(comm, &view); });  // members only go while a list is reduced
+    std::vector<hawser_peer_id_t> ids(items.size() * view.world_size);
+    std::vector<double> weights(items.size() * view.world_size);
+    std::vector<hawser_many_item_t> given(items.size(), HAWSER_MANY_ITEM_INIT);
+    std::vector<hawser_op_info_t> infos(items.size(), HAWSER_OP_INFO_INIT);
+    for (size_t i = 0; i < items.size(); ++i) {
+      const auto& to = nb::cast<const Buffer&>(std::get<1>(items[i]));
+      given[i].send = nb::cast<const Buffer&>(std::get<0>(items[i])).data();
+      given[i].recv = to.data();
+      given[i].count = to.count();
+      given[i].dtype = static_cast<uint32_t>(to.dtype());
+      given[i].redop = redop;
+      given[i].compression = compressions[i] ? &*compressions[i] : nullptr;
+      infos[i].participant_ids = ids.data() + i * view.world_size;
+      infos[i].participant_weights = weights.data() + i * view.world_size;
+      infos[i].participant_capacity = view.world_size;
+    }
+    hawser_many_info_t info = HAWSER_MANY_INFO_INIT;
+    SignalWatch signals(comm, options);
+    const Outcome outcome = call([&] {
+      return hawser_all_reduce_many(comm, given.data(), given.size(), in_flight, &options, infos.data(), &info);
+    });
+    signals.check();
+    nb::list rows;
+    for (const hawser_op_info_t& item : infos) {
+      rows.append(nb::make_tuple(row_of(item), item.status, item.runs));
+    }
+    return nb::make_tuple(static_cast<int>(outcome.status), outcome.sentence, nb::tuple(rows),
+                          nb::make_tuple(info.view, info.uniform != 0, info.participants, info.rounds, info.attempts,
+                                         info.items_committed, info.items_rerun, info.first_failed, info.bytes_sent,
+                                         info.bytes_received, info.time_us));
   }
 
   // `send` is None where nothing is sent: it is read at the root only.
@@ -435,6 +492,9 @@ NB_MODULE(_hawser, module) {
       .def("all_reduce", &Comm::all_reduce, nb::arg("send"), nb::arg("recv"), nb::arg("redop"), nb::arg("tag"),
            nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"), nb::arg("min_participants"),
            nb::arg("compression").none(), nb::arg("weight").none())
+      .def("all_reduce_many", &Comm::all_reduce_many, nb::arg("items"), nb::arg("redop"), nb::arg("in_flight"),
+           nb::arg("uniform"), nb::arg("tag"), nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"),
+           nb::arg("min_participants"), nb::arg("weight").none())
       .def("broadcast", &Comm::broadcast, nb::arg("send").none(), nb::arg("recv"), nb::arg("root"), nb::arg("tag"),
            nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"), nb::arg("min_participants"))
       .def("barrier", &Comm::barrier, nb::arg("tag"), nb::arg("timeout_ms"), nb::arg("policy"), nb::arg("priority"),

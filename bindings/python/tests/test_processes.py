@@ -199,6 +199,7 @@ waiting = {
     "admit": admit,
     "leave": leave,
     "all_reduce": lambda: comm.all_reduce(array("f", [1.0] * 1000), tag=5),
+    "all_reduce_many": lambda: comm.all_reduce_many([array("f", [1.0]) for _ in range(20)], tag=5),
     "barrier": lambda: comm.barrier(tag=5),
     "sync": lambda: hawser.SharedState({"x": array("f", [1.0])}).sync(comm, tag=5),
     "outer": lambda: hawser.DiLoCo(comm, {"x": array("f", [1.0])}, tag=5).sync(),
@@ -225,7 +226,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize(
-    "case", ["all_reduce", "barrier", "wait", "sync", "outer", "admit", "leave", "connect", "coordinator"]
+    "case",
+    ["all_reduce", "all_reduce_many", "barrier", "wait", "sync", "outer", "admit", "leave", "connect", "coordinator"],
 )
 def test_ctrl_c_ends_a_wait(coordinator, case):
     group = 5

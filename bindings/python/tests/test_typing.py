@@ -27,6 +27,8 @@ async def use(comm: hawser.Communicator, x: array.array[float]) -> None:
     work: hawser.Work[array.array[float]] = comm.broadcast(x, 0, async_op=True)
     awaited: array.array[float] = await work
     info: hawser.OpInfo | None = work.info
+    many: tuple[list[array.array[float]], hawser.ManyInfo] = comm.all_reduce_many([x, x], "sum", in_flight=4)
+    uniform: bool = comm.all_reduce_many([x], uniform=True, compression=["int8"])[1].uniform
     comm.barrier()
     view: hawser.View = comm.view
     names: list[str] = [member.name for member in comm.members]
