@@ -680,8 +680,12 @@ typedef struct hawser_metrics {
   uint32_t strands_open;   /**< data connections that are up now */
   uint32_t ops_open;       /**< operations in flight now */
   uint64_t frames_resent;  /**< frames sent again because the connection that carried them was lost */
+  int32_t slow_rank;       /**< a member that an operation waits for unusually long now, -1: none. Unusual are 3 x the
+                                median of recent operations of the same kind and size, at least 1 s; 5 s while there are
+                                fewer than 3. What it waits for is a log line: not entered, no data, not finished */
+  uint32_t slow_ms;        /**< for how long that operation has been open */
 } hawser_metrics_t;
-#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0}
 
 /** Counters of one communicator. Cheap enough for every step. */
 HAWSER_API hawser_status_t hawser_comm_metrics(hawser_comm_t *comm, hawser_metrics_t *metrics_out);

@@ -594,6 +594,8 @@ hawser_status_t hawser_comm_metrics(hawser_comm_t* comm, hawser_metrics_t* metri
     out.strands_open = metrics.strands_open;
     out.ops_open = metrics.ops_open;
     out.frames_resent = metrics.frames_resent;
+    out.slow_rank = metrics.slow_rank;
+    out.slow_ms = metrics.slow_ms;
     write_sized(out, metrics_out);
     return {};
   });

@@ -92,6 +92,10 @@ class Metrics:
     """Operations in flight now."""
     frames_resent: int
     """Frames sent again because the connection that carried them was lost."""
+    slow_rank: int
+    """A member that an operation waits for unusually long now, -1: none (``hawser_metrics_t`` says what is unusual)."""
+    slow_ms: int
+    """For how long that operation has been open."""
 
 
 class Communicator:

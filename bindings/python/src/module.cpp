@@ -289,7 +289,8 @@ class Comm {
     check(call([&] { return hawser_comm_metrics(handle, &metrics); }));
     return nb::make_tuple(metrics.bytes_sent, metrics.bytes_received, metrics.ops_committed, metrics.ops_failed,
                           metrics.ops_rerun, metrics.views, metrics.peers_lost, metrics.frames_stale,
-                          metrics.strands_open, metrics.ops_open, metrics.frames_resent);
+                          metrics.strands_open, metrics.ops_open, metrics.frames_resent, metrics.slow_rank,
+                          metrics.slow_ms);
   }
 
   // `compression` and `weight` are None for none.

@@ -239,8 +239,10 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.check = wire::params_check(op.params);
   op.order = orders_++;
   op.started_us = now_us();
-  op.attempt_ms = io::now_ms();
-  op.deadline_ms = op.attempt_ms + call.timeout_ms;
+  op.attempt_ms = op.called_ms = io::now_ms();
+  op.deadline_ms = op.called_ms + call.timeout_ms;
+  op.slow_ms = patience_.limit_ms(op.params.kind, op.call.count * op.element());
+  op.next_slow_ms = op.called_ms + op.slow_ms;
   Actions actions;
   auto key = member_.start(call.tag, op.params, actions);
   if (!key.ok()) return key.status();
@@ -250,8 +252,8 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
         {call.coding->seed, op.key.generation, op.key.tag, op.key.sequence, config_.id.high, config_.id.low});
   }
   ops_.emplace(op.key, op.shared_from_this());
-  const std::int64_t due =
-      straggler_ms_ == 0 ? op.deadline_ms : std::min(op.deadline_ms, op.attempt_ms + straggler_ms_);
+  std::int64_t due = std::min(op.deadline_ms, op.next_slow_ms);
+  if (straggler_ms_ != 0) due = std::min(due, op.attempt_ms + straggler_ms_);
   if (armed_ms_ == 0 || due < armed_ms_) task(Member::Tick{});
   // Before the first byte: what came early may complete it at once, and a vote after this peer's Done can be too late.
   if (call.fault.reason != wire::FaultReason::none) {
@@ -535,6 +537,9 @@ void Engine::end(OpRun& op, const Status& status) {
   op.view = member_.view().number;
   op.ended_us = now_us();
   ++(status.ok() ? metrics_.ops_committed : metrics_.ops_failed);
+  if (status.ok() && op.attempts == 1) {
+    patience_.took(op.params.kind, op.call.count * op.element(), op.ended_us - op.started_us);
+  }
   ops_.erase(op.key);
   op.done.notify_all();
   if (ops_.empty()) changed_.notify_all();
@@ -608,9 +613,9 @@ std::optional<std::int64_t> Engine::next_deadline() {
   std::optional<std::int64_t> due = member_.next_deadline();
   for (const auto& [key, op] : ops_) {
     if (op->ending) continue;
+    due = due ? std::min(*due, op->next_slow_ms) : op->next_slow_ms;
     if (straggler_ms_ != 0 && !op->straggler_asked && member_.has_coordinator()) {
-      const std::int64_t at = op->attempt_ms + straggler_ms_;
-      due = due ? std::min(*due, at) : at;
+      due = std::min(*due, op->attempt_ms + straggler_ms_);
     }
     const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
     due = due ? std::min(*due, at) : at;
@@ -629,6 +634,7 @@ void Engine::on_time() {
   for (const auto& [key, op] : ops_) open.push_back(op);
   for (const auto& op : open) {
     if (op->ended || op->ending) continue;
+    if (now >= op->next_slow_ms) name_slow(*op, now);
     if (straggler_ms_ != 0 && !op->straggler_asked && member_.has_coordinator() &&
         now >= op->attempt_ms + straggler_ms_) {
       report_stragglers(*op, now);
@@ -657,6 +663,50 @@ std::string Engine::who(PeerId id) const {
       return fmt::format("rank {} ({}, {})", rank, peer.name, io::format_endpoint(peer.host, peer.port));
   }
   return short_name(id);
+}
+
+std::vector<Engine::Awaited> Engine::awaited(const OpRun& op, std::int64_t now) const {
+  std::vector<Awaited> out;
+  if (op.restoring || op.partners.size() != op.participants.size()) return out;
+  const bool done = member_.ledger().said_done(op.key);
+  std::vector<std::uint8_t> listed(op.participants.size(), 0);
+  const auto list = [&](std::uint32_t rank, std::string what) {
+    if (rank != op.rank && listed[rank]++ == 0) out.push_back({rank, std::move(what)});
+  };
+  for (const std::uint32_t rank : op.audience()) {
+    if (op.partners[rank].begun || member_.ledger().heard_done(op.key, op.participants[rank])) continue;
+    list(rank, "has not entered it");
+  }
+  if (!out.empty()) return out;  // the others may well wait for the same
+  for (std::uint32_t step = 0; step < op.schedule.steps(); ++step) {
+    if (!op.schedule.receives(step) || listed[op.from(step)] != 0) continue;
+    for (std::uint32_t slice = 0; slice < op.schedule.slices(); ++slice) {
+      if (op.received[op.unit_index(slice, step)] != 0) continue;
+      const std::int64_t data_ms = op.partners[op.from(step)].data_ms;
+      list(op.from(step), data_ms == 0 ? "has sent no data"
+                                       : fmt::format("has more data to send, the last came {} ms ago", now - data_ms));
+      break;
+    }
+  }
+  for (std::uint32_t rank = 0; done && rank < op.participants.size(); ++rank) {
+    if (!member_.ledger().heard_done(op.key, op.participants[rank])) list(rank, "has not finished it");
+  }
+  return out;
+}
+
+// Each time after twice as long, so that a call that waits for hours is some lines.
+void Engine::name_slow(OpRun& op, std::int64_t now) {
+  const std::int64_t waited = now - op.called_ms;
+  op.next_slow_ms = op.called_ms + 2 * std::max(waited, op.slow_ms);
+  std::string text;
+  for (const Awaited& one : awaited(op, now)) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : "; ", who(op.participants[one.rank]), one.what);
+  }
+  std::uint64_t left_out = 0;
+  if (text.empty() || !slow_lines_.admit(now, left_out)) return;
+  log::message(log::Subsystem::data, log::Level::warn, "{}, {}, is open for {} ms, more than the usual: {}{}",
+               protocol::describe(op.params), protocol::describe(op.key), waited, text,
+               left_out == 0 ? "" : fmt::format(" ({} such lines left out)", left_out));
 }
 
 // Once an attempt. Each participant is heard by some others that it has entered, so one of them misses a straggler; it
@@ -854,6 +904,20 @@ EngineMetrics Engine::metrics() {
   const Lock lock(mutex_);
   EngineMetrics out = metrics_;
   out.ops_open = static_cast<std::uint32_t>(ops_.size());
+  const std::int64_t now = io::now_ms();
+  for (const auto& [key, op] : ops_) {
+    const std::int64_t waited = now - op->called_ms;
+    if (op->ending || waited < op->slow_ms || waited <= static_cast<std::int64_t>(out.slow_ms)) continue;
+    for (const Awaited& one : awaited(*op, now)) {
+      const auto& members = member_.view().members;
+      const auto member = std::find_if(members.begin(), members.end(),
+                                       [&](const auto& m) { return m.peer.id == op->participants[one.rank]; });
+      if (member == members.end()) continue;
+      out.slow_rank = static_cast<std::int32_t>(member - members.begin());
+      out.slow_ms = static_cast<std::uint32_t>(waited);
+      break;
+    }
+  }
   return out;
 }
 

@@ -21,7 +21,9 @@
 #include "base/status.hpp"
 #include "protocol/membership/member.hpp"
 #include "runtime/data/op_run.hpp"
+#include "runtime/data/patience.hpp"
 #include "runtime/data/strand.hpp"
+#include "runtime/log_limit.hpp"
 
 namespace hawser::runtime {
 
@@ -53,6 +55,8 @@ struct EngineMetrics {
   std::uint64_t frames_resent = 0;
   std::uint32_t strands_open = 0;
   std::uint32_t ops_open = 0;
+  std::int32_t slow_rank = -1;  // of a member that an operation waits for unusually long, in the current view
+  std::uint32_t slow_ms = 0;    // since that operation was called
 };
 
 struct OpReport {
@@ -216,6 +220,14 @@ class Engine {
   void task(ControlTask task);
   void fail_undecided(OpRun& op);
   void report_stragglers(OpRun& op, std::int64_t now);
+  struct Awaited {
+    std::uint32_t rank = 0;  // among the participants
+    std::string what;
+  };
+  // Whom an operation waits for, as far as it shows here.
+  [[nodiscard]] std::vector<Awaited> awaited(const OpRun& op, std::int64_t now) const;
+  void name_slow(OpRun& op, std::int64_t now);
+  [[nodiscard]] std::int64_t first_deadline(const OpRun& op) const;
   [[nodiscard]] std::string who(PeerId id) const;
   OpReport report(const OpRun& op) const;
   OpRun* find(const wire::OpKey& key);
@@ -251,6 +263,8 @@ class Engine {
   std::size_t next_thread_ = 0;
   std::int64_t armed_ms_ = 0;
   EngineMetrics metrics_;
+  Patience patience_;
+  LogLimit slow_lines_{1};
 };
 
 }  // namespace hawser::runtime

@@ -126,6 +126,7 @@ void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& di
   if (op.ended || op.attempt.load() != sink.attempt) return;
   if (op.receiving[op.unit_index(sink.slice, sink.step)] != &strand) return;
   op.bytes_received += bytes;
+  op.partners[op.from(sink.step)].data_ms = io::now_ms();
   if (sink.digests) op.digest.combine(digest);
   complete_unit(op, sink.slice, sink.step);
 }

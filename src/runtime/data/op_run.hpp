@@ -106,6 +106,9 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::int64_t started_us = 0;
   std::int64_t deadline_ms = 0;
   bool deadline_voted = false;
+  std::int64_t called_ms = 0;
+  std::int64_t slow_ms = 0;       // longer than this is unusual
+  std::int64_t next_slow_ms = 0;  // when it is next said whom it waits for
 
   // The current attempt; `attempt` changes with every one, and once more at the end, so that what belongs to an old one
   // can be told.
@@ -129,6 +132,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
     bool begun = false;           // its buffers are posted
     std::size_t eager_bytes = 0;  // sent to it before it said so
     std::vector<Unit> held;       // ready, waiting for that
+    std::int64_t data_ms = 0;     // when a unit came from it; 0: none yet
   };
   std::vector<Partner> partners;   // by rank
   std::vector<double> weights;     // by rank, as far as they are known; 1 where nothing is weighted

@@ -1,4 +1,5 @@
 // Members that are slow to enter an operation: named, and removed where a communicator asks for it.
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -7,6 +8,7 @@
 #include <vector>
 
 #include "support/group.hpp"
+#include "support/stderr_capture.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
 
@@ -55,4 +57,56 @@ TEST_CASE("whoever enters no operation for straggler_ms holds nobody up", "[slow
     check(ms_since(began) >= straggler_ms - 50, "too early");
     check(ms_since(began) < 10 * straggler_ms, "too late");
   });
+}
+
+TEST_CASE("a member that keeps the others waiting is named", "[slow]") {
+  const Coordinator coordinator;
+  const auto comms = make_group(coordinator, 3, [](hawser_comm_config_t& config) { config.name = "a trainer"; });
+  const auto reduce = [&](std::uint32_t i, std::size_t count) {
+    std::vector<float> data(count, 1.0F);
+    expect(hawser_all_reduce(comms[i].get(), data.data(), data.data(), data.size(), HAWSER_F32, HAWSER_SUM, nullptr,
+                             nullptr),
+           HAWSER_OK, "all_reduce");
+  };
+  const hawser::test::StderrCapture log;
+  std::atomic<int> noticed{0};
+  std::array<std::int64_t, 3> noticed_ms{};
+  in_threads(3, [&](std::uint32_t i) {
+    const std::uint32_t rank = view_of(comms[i]).rank;
+    for (int k = 0; k < 5; ++k) reduce(i, 1000);  // what is usual
+    check(metrics_of(comms[i]).slow_rank == -1 && metrics_of(comms[i]).slow_ms == 0, "nothing is slow yet");
+    if (rank == 1) {
+      while (noticed < 2) std::this_thread::yield();
+      reduce(i, 1000);
+      return;
+    }
+    const auto began = Clock::now();
+    std::thread watch([&] {
+      while (ms_since(began) < 5000 && metrics_of(comms[i]).slow_rank == -1) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
+      noticed_ms[i] = ms_since(began);
+      const hawser_metrics_t metrics = metrics_of(comms[i]);
+      if (metrics.slow_rank != 1 || metrics.slow_ms < 1000) noticed_ms[i] = -1;
+      // The line follows at once.
+      const std::string wanted = "rank 1 (a trainer, 127.0.0.1:";
+      while (ms_since(began) < 5000 && log.text().find(wanted) == std::string::npos) std::this_thread::yield();
+      ++noticed;
+    });
+    try {
+      reduce(i, 1000);
+    } catch (...) {
+      watch.join();
+      throw;
+    }
+    watch.join();
+    check(noticed_ms[i] >= 990, "not named, or another, or too early");
+    check(noticed_ms[i] < 3000, "named too late");
+    check(metrics_of(comms[i]).slow_rank == -1, "it is over");
+  });
+  const std::string text = log.text();
+  INFO(text);
+  CHECK(text.find("all_reduce(count 1000, f32, sum), untagged call 5, is open for 1") != std::string::npos);
+  CHECK(text.find(") has not entered it") != std::string::npos);
+  CHECK(text.find("rank 2") == std::string::npos);
 }
