@@ -43,8 +43,6 @@ Code fault_code(FaultReason reason) {
       return Code::NO_MAJORITY;
     case FaultReason::not_finite:
       return Code::NOT_FINITE;
-    case FaultReason::straggler:
-      return Code::TIMEOUT;
   }
   return Code::INTERNAL;
 }
