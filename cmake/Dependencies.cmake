@@ -19,9 +19,13 @@ if(NOT TARGET libuv::uv)
   message(FATAL_ERROR "libuv 1.44 or newer is missing: install libuv1-dev, or the like")
 endif()
 
-if(HAWSER_TOOLS OR HAWSER_EXAMPLES OR HAWSER_TESTS)
-  find_package(nlohmann_json 3 REQUIRED)
+# What the store in etcd needs: its HTTP gateway speaks JSON.
+find_package(nlohmann_json 3 REQUIRED)
+include(HawserHttplib)
+if(NOT TARGET httplib::httplib)
+  message(FATAL_ERROR "cpp-httplib is missing: install libcpp-httplib-dev, or the like")
 endif()
+
 if(HAWSER_TOOLS)
   find_package(CLI11 REQUIRED)
 endif()

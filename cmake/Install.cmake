@@ -19,7 +19,7 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/HawserConfig.cmake.in 
 # Before 1.0 a minor version may change what programs rely on.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/HawserConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/HawserConfig.cmake ${PROJECT_BINARY_DIR}/HawserConfigVersion.cmake
-  ${PROJECT_SOURCE_DIR}/cmake/HawserLibuv.cmake DESTINATION ${package_dir})
+  ${PROJECT_SOURCE_DIR}/cmake/HawserLibuv.cmake ${PROJECT_SOURCE_DIR}/cmake/HawserHttplib.cmake DESTINATION ${package_dir})
 
 # hawser.pc works from wherever the tree lies: its paths are relative to the file.
 file(RELATIVE_PATH pc_to_prefix "/prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig" "/prefix")

@@ -122,7 +122,8 @@ clang=()
 if [[ -n $fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; then
   clang=(clang)
 fi
-hawser_apt "${clang[@]}"
+# etcd: what the store in etcd is tested against. The tests start their own; where there is none they are skipped.
+hawser_apt etcd-server "${clang[@]}"
 hawser_venv scikit-learn ml_dtypes mypy matplotlib
 [[ -z $torch ]] || hawser_torch
 
