@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "protocol/mutants.hpp"
 #include "protocol/round/outcomes.hpp"
@@ -219,15 +220,19 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
     // If it is the newcomer that has not heard that it was let in, it may try again when the old connection has ended.
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("peer id {} is in use", to_string(hello.peer)), env, actions);
   }
-  if (!hello.lineage.is_zero() || member) return on_return(conn, hello, env, actions);
+  auto group = groups_.find(hello.group);
+  const bool next = known != peers_.end() && group != groups_.end() && group->second.pending &&
+                    contains(group->second.pending->install.view, hello.peer);
+  if (!hello.lineage.is_zero() || member || next) return on_return(conn, hello, env, actions);
   if (known != peers_.end()) {
     // The same process with a new connection, before the end of the old one was noticed: it begins again.
     if (known->second.info.name != hello.name) {
       return refuse(conn, Code::REFUSED, fmt::format("peer id {} is in use", to_string(hello.peer)), env, actions);
     }
-    const ConnId old = known->second.conn;
-    conns_.erase(old);
-    actions.push_back(Close{old, "replaced by a new connection"});
+    if (const ConnId old = known->second.conn; old != 0) {
+      conns_.erase(old);
+      actions.push_back(Close{old, "replaced by a new connection"});
+    }
     peer_gone(hello.peer, "replaced", true, env, actions);
   }
   on_first_hello(conn, hello, env, actions);
@@ -281,18 +286,19 @@ void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, cons
   if (const auto* join = std::get_if<wire::Join>(&message); join != nullptr) {
     if (peer.phase == Phase::greeted) {
       on_join(peer, *join, actions);
-    } else if (peer.phase == Phase::waiting) {
+    } else if (peer.phase == Phase::waiting &&
+               !(group.pending && contains(group.pending->install.view, peer.id))) {
       return refuse(peer.conn, Code::REFUSED, "unexpected Join", env, actions);
-    }  // of a peer that became a member meanwhile: it learns so by the Install
+    }  // of a peer that became a member meanwhile, or is about to: it learns so by the Install
   } else if (const auto* connected = std::get_if<wire::Connected>(&message); connected != nullptr) {
     peer.connected.insert(connected->peer);
     peer.unreachable.erase(connected->peer);
     peer.links_lost.erase(connected->peer);
     if (auto other = peers_.find(connected->peer); other != peers_.end()) other->second.links_lost.erase(peer.id);
   } else if (const auto* lost = std::get_if<wire::LinkLost>(&message); lost != nullptr) {
-    peer.links_lost.insert(lost->peer);
+    // Of the end that dialled only: the other's word may be older than what that end has said since.
     peer.connected.erase(lost->peer);
-    if (auto other = peers_.find(lost->peer); other != peers_.end()) other->second.connected.erase(peer.id);
+    peer.links_lost[lost->peer] = env.now;
     weigh_absent(group_id, group);
   } else if (const auto* leave = std::get_if<wire::Leave>(&message); leave != nullptr) {
     return on_leave(peer, *leave, env, actions);
@@ -387,6 +393,7 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
   if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
     peer.absent_why = why;
     if (!peer.absent_at) peer.absent_at = env.now;
+    peer.conn_ended = true;
     if (final || peer.leaving) group.doomed.emplace(id, Doom{why, false});
     weigh_absent(group_id, group);
   } else {
@@ -406,23 +413,28 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
 }
 
 // A connection that ended may come back, a process that ended does not. When a process dies, the others' links with it
-// break in the same moment: most of them say so, and nobody waits.
+// break in the same moment: most of them say so, and nobody waits. A link that broke at another time is no sign.
 void Coordinator::weigh_absent(std::uint32_t group_id, Group& group) {
   for (const auto& member : group.view.members) {
     const PeerId id = member.peer.id;
     const Peer& absent = peers_.at(id);
-    if (absent.conn != 0 || !absent.absent_at || group.doomed.contains(id)) continue;
+    if (absent.conn != 0 || !absent.conn_ended || !absent.absent_at || group.doomed.contains(id)) continue;
+    const auto says_so = [&](const Peer& peer) {
+      auto lost = peer.links_lost.find(id);
+      return lost != peer.links_lost.end() &&
+             std::abs(lost->second - *absent.absent_at) <= 2 * static_cast<Millis>(config_.heartbeat_ms);
+    };
     std::size_t others = 0;
     std::size_t lost = 0;
     for (const auto& other : group.view.members) {
       const Peer& peer = peers_.at(other.peer.id);
       if (peer.id == id || peer.conn == 0 || group.doomed.contains(peer.id)) continue;
       ++others;
-      if (peer.links_lost.contains(id)) ++lost;
+      if (says_so(peer)) ++lost;
     }
     const bool newcomers = others == 0 && std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
                              return item.second.group == group_id && item.second.phase == Phase::waiting &&
-                                    item.second.links_lost.contains(id);
+                                    says_so(item.second);
                            });
     if (2 * lost > others || newcomers) group.doomed.emplace(id, Doom{absent.absent_why, true});
   }

@@ -116,8 +116,9 @@ class Coordinator {
     std::uint64_t arrival = 0;        // order of Join
     std::set<PeerId> connected;       // reported by this peer as the dialling end
     std::set<PeerId> unreachable;     // members it has suspected
-    std::set<PeerId> links_lost;      // with whom its light strand broke
-    std::optional<Millis> absent_at;  // member: its connection ended then, and it has not come back
+    std::map<PeerId, Millis> links_lost;  // with whom its light strand broke, and when it said so
+    std::optional<Millis> absent_at;      // member: its connection ended then, and it has not come back
+    bool conn_ended = false;              // absent, and its connection to this very process has ended
     std::string absent_why;
     bool leaving = false;
   };
@@ -212,6 +213,7 @@ class Coordinator {
   void finish_change_if_ready(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions);
   void propose(Group& group, PeerId to, Actions& actions);
+  void drop_pending(std::uint32_t group_id, Group& group, Actions& actions);
   void install_if_agreed(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void install(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void adopt_view(std::uint32_t group_id, Group& group, wire::Install install, Millis absent_at);

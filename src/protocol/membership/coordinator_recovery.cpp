@@ -28,9 +28,12 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
 
 void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
   Group& group = groups_[hello.group];
-  const bool unknown = group.view.number == 0 && !group.recovery;
-  const bool same = unknown || hello.lineage.is_zero() ||
-                    hello.lineage == (group.recovery ? group.recovery->lineage : group.view.lineage);
+  const bool unknown = group.view.number == 0 && !group.recovery && !group.pending;
+  const LineageId lineage = group.recovery              ? group.recovery->lineage
+                            : group.view.number != 0 ? group.view.lineage
+                            : group.pending          ? group.pending->install.view.lineage
+                                                     : LineageId{};
+  const bool same = unknown || hello.lineage.is_zero() || hello.lineage == lineage;
   if (!same || (unknown && config_.arbiter)) {
     // One that knows no other coordinator would ask for ever.
     const bool last_word = hello.addresses <= 1 && !config_.arbiter;
@@ -185,6 +188,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   peer.conn = conn;
   peer.absent_at.reset();
   peer.absent_why.clear();
+  peer.conn_ended = false;
   peer.several = hello.addresses > 1;
   conns_.at(conn).peer = peer.id;
   if (auto doomed = group.doomed.find(peer.id); doomed != group.doomed.end() && doomed->second.absent) {
@@ -193,7 +197,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   welcome(conn, actions);
   const bool above = group.term < hello.promised;
   raise_term(group, hello.promised);
-  if (hello.view < group.view.number && !HAWSER_MUTANT(25)) send(peer.id, group.last, actions);
+  if (hello.view < group.view.number && contains(group.view, peer.id) && !HAWSER_MUTANT(25)) send(peer.id, group.last, actions);
   for (const auto& [id, other] : peers_) {
     if (other.group == group_id && other.phase == Phase::waiting) {
       send(peer.id, wire::Meet{other.info, ticket(id, peer.id), false}, actions);
@@ -203,7 +207,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   if (group.pending && above && quorum) {
     // Somebody else has sealed members since. What they may have agreed to must be heard before anything is proposed;
     // what was proposed here is among the answers if any of them holds it.
-    group.pending.reset();
+    drop_pending(group_id, group, actions);
     start_change(group, actions);
   } else if (group.pending) {
     if (above) group.term = group.pending->install.term = next_term(group);

@@ -172,7 +172,7 @@ void Coordinator::on(const PersistFailed& event, const Env& env, Actions& action
     return;
   }
   // Nobody needs newcomers: the members go on, and the newcomers wait.
-  group.pending.reset();
+  drop_pending(event.group, group, actions);
   group.hold_until = env.now + config_.heartbeat_ms;
   release_members(group, actions);
 }
@@ -180,6 +180,22 @@ void Coordinator::on(const PersistFailed& event, const Env& env, Actions& action
 void Coordinator::propose(Group& group, PeerId to, Actions& actions) {
   if (auto peer = peers_.find(to); peer != peers_.end() && peer->second.conn != 0) {
     actions.push_back(Send{peer->second.conn, wire::Propose{group.pending->install}});
+  }
+}
+
+// It will not be decided upon, not here at least. Newcomers that went away meanwhile are forgotten.
+void Coordinator::drop_pending(std::uint32_t group_id, Group& group, Actions& actions) {
+  const wire::View view = std::move(group.pending->install.view);
+  group.pending.reset();
+  for (const auto& member : view.members) {
+    const PeerId id = member.peer.id;
+    auto peer = peers_.find(id);
+    if (peer == peers_.end() || peer->second.phase == Phase::member || peer->second.conn != 0) continue;
+    peers_.erase(peer);
+    group.doomed.erase(id);
+    for (const auto& [other_id, other] : peers_) {
+      if (other.group == group_id) send(other_id, wire::Forget{id}, actions);
+    }
   }
 }
 

@@ -336,6 +336,9 @@ void Ledger::install(const wire::Install& install, Actions& actions, bool unseal
 void Ledger::repeat_faults(Actions& actions) {
   for (const auto& [key, op] : ops_) {
     if (op.fault != FaultReason::none) actions.push_back(ReportFault{{view_.number, key, op.fault, op.text}});
+    if (op.divergence_reported) {
+      actions.push_back(ReportFault{{view_.number, key, FaultReason::diverged, "digests differ"}});
+    }
   }
 }
 
