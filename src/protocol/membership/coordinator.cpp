@@ -38,7 +38,7 @@ std::optional<Millis> Coordinator::next_deadline() const {
     if (conn.peer) due = std::min(due, conn.heard + config_.peer_timeout_ms);
   }
   for (const auto& [id, peer] : peers_) {
-    if (peer.absent_at && !groups_.at(peer.group).doomed.contains(id)) {
+    if (peer.absent_at && peer.phase == Phase::member && !groups_.at(peer.group).doomed.contains(id)) {
       due = std::min(due, *peer.absent_at + config_.peer_timeout_ms);
     }
   }

@@ -58,7 +58,7 @@ void Member::on(const ControlClosed& /*event*/, const Env& /*env*/, Actions& act
   welcomed_ = false;
   if (phase_ == Phase::joining) return;  // it begins again with the next connection
   if (leaving_) return end(Code::OK, "the coordinator went away while this peer left", actions);
-  if (admission_.blocked && admission_.standing && !HAWSER_MUTANT(26)) return;
+  if (admission_.standing && !HAWSER_MUTANT(26)) return;
   // The group goes on without a coordinator; nobody can be let in meanwhile, so nobody is waited for.
   release();
   walk(actions);
@@ -285,7 +285,7 @@ void Member::walk(Actions& actions) {
   if (!admission_.target) return;  // promised to wait for it
   if (admission_.passed + 1 < *admission_.target) return pass_point(actions);
   admission_.standing = true;
-  actions.push_back(SendControl{wire::AtPoint{*admission_.round}});
+  if (control_up_ && welcomed_) actions.push_back(SendControl{wire::AtPoint{*admission_.round}});
 }
 
 void Member::on(const AdmitCalled& /*event*/, const Env& /*env*/, Actions& actions) {
@@ -298,9 +298,9 @@ void Member::on(const AdmitCalled& /*event*/, const Env& /*env*/, Actions& actio
   walk(actions);
 }
 
+// The call counts as not made. Whoever stood there keeps standing: newcomers may have been let in at this point.
 void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) {
   admission_.blocked = false;
-  if (!control_up_) release();  // nobody is there who could let it go on
 }
 
 void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actions) {
