@@ -38,12 +38,6 @@ void fields(Archive& a, T& v) {
   a.number(v.instance);
 }
 
-template <typename Archive, Is<BrokenEdge> T>
-void fields(Archive& a, T& v) {
-  a.number(v.low);
-  a.number(v.high);
-}
-
 template <typename Archive, Is<View> T>
 void fields(Archive& a, T& v) {
   a.bits128(v.lineage);
@@ -52,7 +46,6 @@ void fields(Archive& a, T& v) {
   a.number(v.epoch);
   a.number(v.generation);
   a.list(v.members, members_max);
-  a.list(v.broken, broken_edges_max);
 }
 
 template <typename Archive, Is<OpKey> T>

@@ -28,7 +28,6 @@ inline constexpr std::size_t seal_ops_max = 2 * ops_open_max;  // open ones, and
 inline constexpr std::size_t done_committed_max = 64;          // keys in one Done
 inline constexpr std::size_t data_bytes_max = 4U << 20;        // payload of a data frame
 inline constexpr std::size_t small_payload_bytes_max = 4096;   // payload of a begin or done frame
-inline constexpr std::size_t broken_edges_max = 4096;          // pairs of members that cannot reach each other
 
 // --------------------------------------------------------------------------------------------------- building blocks
 
@@ -63,13 +62,6 @@ struct Term {
 enum class Rule : std::uint8_t { alone = 0, quorum = 1, arbiter = 2 };
 inline constexpr std::size_t rule_count = 3;
 
-// Two members, by rank, that have no connection with each other and cannot have one.
-struct BrokenEdge {
-  std::uint32_t low = 0;
-  std::uint32_t high = 0;  // low < high
-  auto operator<=>(const BrokenEdge&) const = default;
-};
-
 // The immutable membership of a group. lineage is drawn when the group is first formed and stays: views of different
 // lineages have nothing to do with one another. number grows by one with every view. epoch is the number of the last
 // view that removed a member: it fences data frames, since operations open then start again. generation is the number
@@ -81,7 +73,6 @@ struct View {
   std::vector<ViewMember> members;  // in rank order: newcomers are appended
   LineageId lineage{};
   Rule rule = Rule::alone;
-  std::vector<BrokenEdge> broken{};  // ascending
   bool operator==(const View&) const = default;
 };
 

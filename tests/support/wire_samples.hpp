@@ -35,9 +35,9 @@ inline std::vector<Sample> samples() {
       wire::OpKind::all_reduce, Dtype::bf16, Redop::avg, 1, 2, 1'000'003, PeerId{}, 1, 1, 3, 1, 256};
   const wire::OpParams broadcast{wire::OpKind::broadcast, Dtype::f64, Redop::sum, 0, 0, 5, peer_id(2), 0, 0, 0, 0, 0};
   const wire::Digest128 digest{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL};
-  const wire::Install admitted{{8, 77}, {8, 7, 8, {{ada, 1}}, lineage, wire::Rule::alone, {}}, false, 101, {}, {}};
+  const wire::Install admitted{{8, 77}, {8, 7, 8, {{ada, 1}}, lineage, wire::Rule::alone}, false, 101, {}, {}};
   const wire::Install proposal{
-      {9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum, {}}, false, 102, {}, {}};
+      {9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum}, false, 102, {}, {}};
   return {
       {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", lineage, 9, {8, 77}, true, 2, false}},
       {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", {}, 0, {}, false, 1, true}},
@@ -70,7 +70,7 @@ inline std::vector<Sample> samples() {
       {"SealReply-idle", wire::SealReply{{8, 77}, 6, {}, {}, {}}},
       {"SealReply-recover", wire::SealReply{{9, 78}, 8, {}, {proposal}, {admitted}}},
       {"Install", wire::Install{{8, 77},
-                                {7, 7, 3, {{ada, 1}, {zoe, 3}}, lineage, wire::Rule::quorum, {{0, 1}}},
+                                {7, 7, 3, {{ada, 1}, {zoe, 3}}, lineage, wire::Rule::quorum},
                                 true,
                                 0,
                                 {{key, wire::Verdict::commit, wire::FaultReason::none, ""},
