@@ -6,7 +6,9 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 
 import hawser
@@ -52,6 +54,33 @@ def reducer(address: str, size: int, number: int, pipe: Connection, policy: str 
                 info = work.info
                 assert info is not None
                 pipe.send(("reduced", digest(x), info.participants, info.attempts))
+
+
+def world(pipe: Connection) -> None:
+    """A coordinator and two members, all in this process, which the test stops and continues."""
+    with hawser.Coordinator(heartbeat_ms=100, peer_timeout_ms=600) as coordinator:
+
+        def member(number: int) -> tuple[int, int, int]:
+            with hawser.connect(coordinator, min_size=2, name=f"member-{number}", join_timeout=30, op_timeout=30) as comm:
+                x = np.ones(1000, np.float32)
+                going = True
+                while going:
+                    comm.all_reduce(x, "avg")
+                    if comm.rank == 0 and pipe.poll():
+                        pipe.recv()
+                        going = False
+                    flag = np.array([going], np.uint8)
+                    comm.broadcast(flag, root=0)
+                    going = bool(flag[0])
+                    if comm.rank == 0:
+                        pipe.send(("round",))
+                    time.sleep(0.01)  # a step's own work
+                metrics = comm.metrics()
+                comm.barrier()
+                return metrics.views, metrics.frames_resent, metrics.strands_open
+
+        with ThreadPoolExecutor(2) as pool:
+            pipe.send(("over", list(pool.map(member, range(2)))))
 
 
 def trainer(address: str, size: int, number: int, pipe: Connection) -> None:

@@ -250,6 +250,16 @@ def test_metrics_count(run_peers):
     for before, after in run_peers(2, peer):
         assert after.ops_committed - before.ops_committed == 3
         assert after.bytes_sent > before.bytes_sent and after.views >= 1 and after.ops_open == 0
+        assert (after.frames_resent, after.slow_rank, after.slow_ms) == (0, -1, 0)
+
+
+def test_straggler_ms_is_a_setting_of_the_communicator(run_peers):
+    def peer(comm):
+        return comm.all_reduce(np.ones(3), "sum").tolist()
+
+    assert run_peers(2, peer, straggler_ms=20_000) == [[2.0, 2.0, 2.0]] * 2
+    with pytest.raises((TypeError, ValueError), match="straggler_ms"):
+        hawser.connect("127.0.0.1:1", straggler_ms=-1)
 
 
 def test_tags_match_operations_of_several_threads(run_peers):

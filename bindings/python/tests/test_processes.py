@@ -75,6 +75,42 @@ def test_processes_get_the_same_bits(start_peers):
     assert len(set(results)) == 1 and results[0][1:] == (3, 1)
 
 
+def test_nobody_is_lost_when_the_whole_machine_sleeps():
+    """SIGSTOP of all ends at once: each takes the silence of the others for its own."""
+    pipe, theirs = spawn.Pipe()
+    process = spawn.Process(target=programs.world, args=(theirs,), daemon=True)
+    process.start()
+    theirs.close()
+
+    def hear() -> tuple[Any, ...]:
+        assert pipe.poll(PATIENCE), f"nothing said within {PATIENCE} s"
+        return pipe.recv()
+
+    def rounds(count: int) -> None:
+        for _ in range(count):
+            assert hear() == ("round",)
+
+    try:
+        rounds(20)
+        for _ in range(3):
+            os.kill(process.pid, signal.SIGSTOP)
+            while pipe.poll(0):
+                pipe.recv()
+            time.sleep(2)  # more than three times the peer timeout
+            os.kill(process.pid, signal.SIGCONT)
+            rounds(20)
+        pipe.send("stop")
+        while (said := hear()) == ("round",):
+            pass
+        word, results = said
+        assert word == "over"
+        for views, resent, strands in results:
+            assert (views, resent, strands) == (1, 0, 5)
+    finally:
+        process.kill()
+        process.join(PATIENCE)
+
+
 @pytest.mark.parametrize("policy", ["retry", "strict"])
 def test_sigkill_while_the_others_are_inside(start_peers, policy):
     *survivors, victim = start_peers(4, size=4, policy=policy)
