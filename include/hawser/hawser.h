@@ -142,8 +142,9 @@ typedef enum hawser_policy {
 
 typedef struct hawser_comm_config {
   size_t size;              /**< sizeof(hawser_comm_config_t) */
-  const char *coordinators; /**< "HOST:PORT[,HOST:PORT...]": tried in order, the first that answers is used.
-                                 NULL: the environment variable HAWSER_COORDINATORS */
+  const char *coordinators; /**< "HOST:PORT[,HOST:PORT...]", the same list for all peers; NULL: the environment variable
+                                 HAWSER_COORDINATORS. One: it decides alone. Several: tried in order; those after the
+                                 first are standbys, and a majority of the members must agree to every view */
   const char *name;         /**< shown to others in logs and errors, at most 64 bytes of UTF-8; NULL: "HOST/PID" */
   uint32_t group;           /**< peers of equal group compute together; groups never wait for one another */
   uint32_t min_size;        /**< members that must be there before a new group starts, 0 = 1 */

@@ -19,7 +19,7 @@
 namespace hawser::runtime {
 
 inline constexpr std::int64_t first_message_ms_default = 10000;
-inline constexpr std::size_t control_queue_bytes_max = 8U << 20;  // two of the longest messages
+inline constexpr std::size_t control_queue_bytes_max = 24U << 20;  // two of the longest messages
 inline constexpr std::int64_t control_linger_ms =
     1000;  // how long a closing connection may take to deliver its last message
 
