@@ -14,7 +14,7 @@ hawser_python=$hawser_root/.venv/bin/python
 hawser_jobs=${HAWSER_JOBS:-$(nproc)}
 
 hawser_packages=(g++ cmake ninja-build ccache pkg-config git ca-certificates libfmt-dev libspdlog-dev libuv1-dev libxxhash-dev
-  nlohmann-json3-dev libcpp-httplib-dev libcli11-dev catch2)
+  nlohmann-json3-dev libcpp-httplib-dev libcli11-dev catch2 spin)
 hawser_requirements=(numpy pytest 'scikit-build-core>=0.10' 'nanobind>=2.2')
 
 hawser_say() { printf '\n== %s\n' "$*" >&2; }
