@@ -195,6 +195,7 @@ void Ledger::commit_if_all_done(const OpKey& key, Actions& actions) {
 void Ledger::commit(const OpKey& key, Actions& actions) {
   auto it = ops_.find(key);
   Unstable record{it->second.params, it->second.digest, {}};
+  const bool given_up = it->second.given_up;
   for (const PeerId& id : participants(key.generation)) {
     if (id != self_) record.waiting.insert(id);
   }
@@ -203,7 +204,7 @@ void Ledger::commit(const OpKey& key, Actions& actions) {
     unstable_.emplace(key, std::move(record));
     announce_.push_back(key);
   }
-  actions.push_back(OpCommitted{key});
+  if (!given_up) actions.push_back(OpCommitted{key});
 }
 
 bool Ledger::vote(const OpKey& key, FaultReason reason, const std::string& text, Actions& actions) {
@@ -258,8 +259,10 @@ wire::SealReply Ledger::seal(const wire::Term& term) {
 }
 
 void Ledger::fail(const OpKey& key, Code code, const std::string& text, Actions& actions) {
-  ops_.erase(key);
-  actions.push_back(OpFailed{key, code, text});
+  auto it = ops_.find(key);
+  const bool given_up = it->second.given_up;
+  ops_.erase(it);
+  if (!given_up) actions.push_back(OpFailed{key, code, text});
 }
 
 // `lost` says who was lost; empty when members only left, which is no failure under either policy.
@@ -353,6 +356,11 @@ void Ledger::restart(const OpKey& key, Op& op, Actions& actions) {
   op.digest = {};
   op.held.reset();
   op.dones.clear();
+  if (op.given_up) {  // it cannot take part again: its buffers are the caller's
+    op.fault = FaultReason::timeout;
+    op.text = "gave up when it could not learn what became of it";
+    return;
+  }
   if (!op.params.root.is_zero() && std::find(staying.begin(), staying.end(), op.params.root) == staying.end()) {
     // It began here after the answer to the Seal. Others may call with a new root, or have not called yet: a view
     // change has to end it for all.
@@ -367,7 +375,9 @@ void Ledger::restart(const OpKey& key, Op& op, Actions& actions) {
 }
 
 void Ledger::end_all(Code code, const std::string& text, Actions& actions) {
-  for (const auto& [key, op] : ops_) actions.push_back(OpFailed{key, code, text});
+  for (const auto& [key, op] : ops_) {
+    if (!op.given_up) actions.push_back(OpFailed{key, code, text});
+  }
   ops_.clear();
   early_.clear();
   unstable_.clear();
@@ -375,7 +385,11 @@ void Ledger::end_all(Code code, const std::string& text, Actions& actions) {
 }
 
 void Ledger::abandon(const OpKey& key, Code code, const std::string& text, Actions& actions) {
-  if (ops_.contains(key)) fail(key, code, text, actions);
+  auto it = ops_.find(key);
+  if (it == ops_.end() || it->second.given_up) return;
+  if (it->second.phase != OpPhase::done) return fail(key, code, text, actions);
+  it->second.given_up = true;
+  actions.push_back(OpFailed{key, code, text});
 }
 
 }  // namespace hawser::protocol

@@ -77,7 +77,8 @@ class Ledger {
   void repeat_faults(Actions& actions);
   // Every open operation ends here with this status: the peer is out of the group.
   void end_all(Code code, const std::string& text, Actions& actions);
-  // This operation ends here though undecided: no coordinator could be asked in time.
+  // This operation ends here though undecided: no coordinator could be asked in time. After this peer's Done it stays
+  // in the answers to Seals until it is decided; nothing more is ordered about it.
   void abandon(const wire::OpKey& key, Code code, const std::string& text, Actions& actions);
 
   [[nodiscard]] const wire::View& view() const { return view_; }
@@ -113,6 +114,9 @@ class Ledger {
     std::string text;
     std::map<PeerId, wire::Digest128> dones;  // of the other participants, this epoch
     bool divergence_reported = false;
+    // The caller was told that it cannot know. This peer's Done stands, and the others may need it in an answer to a
+    // Seal.
+    bool given_up = false;
   };
   struct Unstable {  // committed here; `waiting` may not have committed yet
     wire::OpParams params;

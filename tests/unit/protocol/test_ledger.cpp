@@ -480,3 +480,38 @@ TEST_CASE("giving up and the end", "[protocol]") {
   CHECK(failed[0].key == other);
   CHECK(f.ledger.open_count() == 0);
 }
+
+TEST_CASE("giving up after Done takes the Done not back", "[protocol]") {  // found by the model
+  Fixture f;
+  const auto key = f.start();
+  f.finish(key);
+  f.take<SayDone>();
+  f.ledger.abandon(key, Code::EXPELLED, "cannot know", f.actions);
+  f.ledger.abandon(key, Code::EXPELLED, "again", f.actions);
+  REQUIRE(f.take<OpFailed>().size() == 1);
+  REQUIRE(f.ledger.seal(2).ops.size() == 1);
+  CHECK(f.ledger.seal(2).ops[0].phase == OpPhase::done);
+  SECTION("all are Done: it is committed, but nobody here asks any more") {
+    f.hear(2, key);
+    f.hear(3, key);
+    CHECK(f.take<OpCommitted>().empty());
+    CHECK(f.ledger.seal(2).ops.at(0).phase == OpPhase::committed);
+  }
+  SECTION("a view change commits it") {
+    f.ledger.install(f.loss(2, {{key, Verdict::commit, FaultReason::none, ""}}), f.actions);
+    CHECK(f.actions.empty());
+    CHECK(f.ledger.seal(3).ops.empty());
+  }
+  SECTION("it begins again without this member, which can only end it") {
+    f.ledger.install(f.loss(2), f.actions);
+    CHECK(f.take<OpRestarted>().empty());
+    const auto reply = f.ledger.seal(3);
+    REQUIRE(reply.ops.size() == 1);
+    CHECK(reply.ops[0].phase == OpPhase::open);
+    CHECK(reply.ops[0].fault == FaultReason::timeout);
+    f.ledger.install(install(view(3, {1, 2}, 2), true, {{key, Verdict::abort, FaultReason::timeout, "late"}}),
+                     f.actions);
+    CHECK(f.take<OpFailed>().empty());
+    CHECK(f.ledger.open_count() == 0);
+  }
+}
