@@ -64,6 +64,7 @@ CORRECT = {
     "log.results": Setting("-DT=2 -DLOG -DDIGESTS=2", sees(BASIC, LOG, REMOVALS, RESULTS)),
     "log.join": Setting("-DT=4 -DLOG -DJOIN", sees(BASIC, LOG, JOIN)),
     "log.four": Setting("-DN=4 -DT=2 -DLOG", sees(BASIC, LOG, REMOVALS), cost=10),
+    "quorum.four": Setting("-DN=4 -DT=2", sees(BASIC, QUORUM, REMOVALS), cost=60, mib=4000, long=True),
     "log.three_changes": Setting("-DV=3 -DT=4 -DLOG", sees(BASIC, LOG, REMOVALS), cost=30, long=True),
     "quorum.join_three_changes": Setting("-DV=3 -DT=5 -DJOIN", sees(BASIC, QUORUM, JOIN), cost=30, long=True),
 }
@@ -138,7 +139,8 @@ def facts(text, seconds):
 
 def correct(name, folder):
     setting = CORRECT[name]
-    text, seconds = search(setting, setting.flags.split(), ["-O2"], folder)
+    # A compiler that thinks long is worth it for the long searches only.
+    text, seconds = search(setting, setting.flags.split(), ["-O2" if setting.cost >= 30 else "-O1"], folder)
     print(f"correct {name} ({setting.flags}): {facts(text, seconds)}")
     trouble = re.compile(r"^error|assertion violated|out of memory|not completed|too small|exceeds|aborted")
     wrong = [line for line in text.splitlines() if trouble.search(line)]
