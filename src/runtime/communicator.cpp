@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
@@ -348,6 +349,10 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
       failures_ = 0;
       asked_ = 0;
       reconnect_delay_ms_ = retry_ms_min;
+    }
+    // The group exists, so nobody may form it anew: a whole round without such an answer must come first.
+    if (const auto* refuse = std::get_if<wire::Refuse>(&message); refuse != nullptr && !refuse->lineage.is_zero()) {
+      asked_ = std::numeric_limits<std::size_t>::max();  // its own failure is counted next
     }
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
                  message_name(message));
