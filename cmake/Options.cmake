@@ -63,6 +63,10 @@ if(NOT HAWSER_SANITIZE)
     $<$<NOT:$<CONFIG:Debug>>:-U_FORTIFY_SOURCE> $<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
 endif()
 
+if(HAWSER_KILL_POINTS)
+  target_compile_definitions(hawser_options INTERFACE HAWSER_KILL_POINTS)
+endif()
+
 # --------------------------------------------------------------------------------------------------------------- sanitizers
 set_property(CACHE HAWSER_SANITIZE PROPERTY STRINGS "" address thread)
 if(HAWSER_SANITIZE STREQUAL "address")

@@ -12,6 +12,7 @@
 #include <set>
 #include <utility>
 
+#include "base/kill_point.hpp"
 #include "base/log.hpp"
 #include "io/random.hpp"
 #include "io/uv/tcp.hpp"
@@ -27,6 +28,22 @@ constexpr std::int64_t retry_ms_min = 100;  // between attempts to connect, doub
 constexpr std::int64_t retry_ms_max = 1000;
 constexpr std::size_t handshakes_max = 256;  // incoming connections that have not said who they are
 constexpr std::uint32_t strands_max = 64;
+
+void pass_sent(const wire::Message& message) {
+  if (std::holds_alternative<wire::Hello>(message)) HAWSER_KILL_POINT("hello.sent");
+  if (std::holds_alternative<wire::Join>(message)) HAWSER_KILL_POINT("join.sent");
+  if (std::holds_alternative<wire::AtPoint>(message)) HAWSER_KILL_POINT("at_point.sent");
+  if (std::holds_alternative<wire::SealReply>(message)) HAWSER_KILL_POINT("seal_reply.sent");
+  if (std::holds_alternative<wire::Accept>(message)) HAWSER_KILL_POINT("accept.sent");
+}
+
+void pass_heard(const wire::Message& message) {
+  if (std::holds_alternative<wire::Seal>(message)) HAWSER_KILL_POINT("seal.received");
+  const auto* install = std::get_if<wire::Install>(&message);
+  if (install == nullptr) return;
+  HAWSER_KILL_POINT("install.received");
+  if (install->admit_target != 0) HAWSER_KILL_POINT("admission.received");
+}
 
 }  // namespace
 
@@ -207,6 +224,7 @@ void Communicator::Control::perform(ControlTask& task) {
     log::message(log::Subsystem::member, log::Level::trace, "{} says {}", short_name(engine_->self()),
                  message_name(sent->message));
     if (control_) control_->send(sent->message);
+    pass_sent(sent->message);
   } else if (auto* closed = std::get_if<Member::CloseControl>(&task)) {
     if (control_) control_->close();
     const auto gone = std::move(control_);
@@ -356,7 +374,10 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
     }
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
                  message_name(message));
+    pass_heard(message);
+    [[maybe_unused]] const bool installs = std::holds_alternative<wire::Install>(message);
     engine_->step(Member::ControlReceived{std::move(message)});
+    if (installs) HAWSER_KILL_POINT("install.performed");
   };
   handler.on_closed = [this](const Status& why) { on_control_closed(why); };
   control_ = std::make_unique<ControlChannel>(*loop_, std::move(stream), options, std::move(handler));
@@ -492,6 +513,7 @@ void Communicator::Control::dial(StrandKey key) {
           up_.insert(key);
           engine_->add_strand(key.first, key.second, true, std::move(released.value().fd),
                               std::move(released.value().received), std::move(released.value().unsent));
+          HAWSER_KILL_POINT("strand.opened");
           if (key.second == 0) engine_->step(Member::Linked{key.first});
         };
         handler.on_closed = [this, key, address](const Status& why) {

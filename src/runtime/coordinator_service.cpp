@@ -15,6 +15,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/kill_point.hpp"
 #include "base/log.hpp"
 #include "io/file_log.hpp"
 #include "io/random.hpp"
@@ -295,6 +296,8 @@ struct CoordinatorService::Core {
 
   void perform(const Coordinator::Send& order, bool) {
     if (const auto it = conns.find(order.conn); it != conns.end()) it->second.channel->send(order.message);
+    if (std::holds_alternative<wire::Seal>(order.message)) HAWSER_KILL_POINT("coordinator.seal_sent");
+    if (std::holds_alternative<wire::Install>(order.message)) HAWSER_KILL_POINT("coordinator.install_sent");
   }
 
   void perform(const Coordinator::Close& order, bool) {
@@ -314,11 +317,13 @@ struct CoordinatorService::Core {
 
   void perform(const Coordinator::Persist& order, bool) {
     const std::uint64_t number = order.install.view.number;
+    HAWSER_KILL_POINT("coordinator.persist");
     if (!store) {  // kept in memory only: it is as durable as it will be
       events.emplace_back(Coordinator::Persisted{order.group, number});
       return;
     }
     store->put(order.group, wire::encode(order.install), [this, group = order.group, number](const Status& status) {
+      HAWSER_KILL_POINT("coordinator.persisted");
       if (status.ok()) return feed(Coordinator::Persisted{group, number});
       // Any other failure means that another process may write now, which is said separately.
       if (status.code() == Code::RESOURCE) feed(Coordinator::PersistFailed{group, number, status.text()});

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/kill_point.hpp"
 #include "base/log.hpp"
 #include "io/address.hpp"
 #include "io/random.hpp"
@@ -86,6 +87,7 @@ void Engine::step(const Member::Event& event) {
 void Engine::perform(Actions& actions) {
   for (protocol::Member::Action& action : actions) {
     if (auto* committed = std::get_if<protocol::OpCommitted>(&action)) {
+      HAWSER_KILL_POINT("op.committed");
       if (OpRun* op = find(committed->key)) finish(*op, {});
     } else if (auto* failed = std::get_if<protocol::OpFailed>(&action)) {
       if (OpRun* op = find(failed->key)) finish(*op, Status(failed->code, failed->text));
@@ -289,6 +291,7 @@ void Engine::begin(OpRun& op) {
 
 void Engine::announce(OpRun& op) {
   const auto keep = op.shared_from_this();
+  HAWSER_KILL_POINT("op.begin");
   if (op.participants.size() > 1) {
     const auto payload = wire::encode_begin({op.params, op.weights[op.rank]});
     for (const std::uint32_t rank : op.audience()) {
@@ -403,6 +406,8 @@ OutFrame Engine::data_frame(OpRun& op, OpRun::Unit unit) {
 }
 
 void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
+  HAWSER_KILL_POINT("unit.received");
+  if (op.schedule.completes(step)) HAWSER_KILL_POINT("unit.reduced");
   const std::size_t unit = op.unit_index(slice, step);
   op.received[unit] = 1;
   op.receiving[unit] = nullptr;
@@ -420,6 +425,7 @@ void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
 
 void Engine::unit_done(OpRun& op) {
   trace("has its result", op);
+  HAWSER_KILL_POINT("op.finished");
   Actions actions;
   member_.finished(op.key, op.epoch, {op.digest.high, op.digest.low}, actions);
   perform(actions);
@@ -440,6 +446,7 @@ void Engine::say_done(const protocol::SayDone& say) {
     send_small(link->second, {.type = wire::FrameType::done, .epoch = say.epoch, .key = say.key},
                wire::encode_done(say.done));
   }
+  HAWSER_KILL_POINT("done.queued");
 }
 
 // A world of one: the result is the input.
@@ -509,7 +516,10 @@ void Engine::restore(OpRun& op) {
 // A task a piece: in between the thread serves its strands, so nobody takes it for silent.
 void Engine::restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op) {
   thread.run([this, &thread, op] {
-    if (op->restore_some()) return restore_on(thread, op);
+    if (op->restore_some()) {
+      HAWSER_KILL_POINT("op.restoring");
+      return restore_on(thread, op);
+    }
     {
       const Lock lock(mutex_);
       if (--op->restorers == 0) restored(*op);
@@ -779,6 +789,7 @@ bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
   } else if (!op.done.wait_for(lock, std::chrono::milliseconds(timeout_ms), ended)) {
     return false;
   }
+  HAWSER_KILL_POINT("op.returning");
   if (std::exchange(op.undecoded, false)) {
     op.decoding = true;
     lock.unlock();

@@ -6,6 +6,7 @@
 #include <iterator>
 #include <utility>
 
+#include "base/kill_point.hpp"
 #include "base/log.hpp"
 #include "io/random.hpp"
 #include "runtime/data/engine.hpp"
@@ -18,6 +19,26 @@ constexpr std::uint32_t ack_frames = 8;         // acknowledged together, so tha
 constexpr std::uint64_t ack_bytes = 1U << 20;   // or when so much came
 constexpr std::size_t fill_bytes = 512U << 10;  // handed to a strand at once
 constexpr std::size_t fill_frames = 16;
+
+void pass_sent([[maybe_unused]] wire::FrameType type) {
+  switch (type) {
+    case wire::FrameType::begin:
+      HAWSER_KILL_POINT("begin.sent");
+      return;
+    case wire::FrameType::data:
+      HAWSER_KILL_POINT("unit.sent");
+      return;
+    case wire::FrameType::done:
+      HAWSER_KILL_POINT("done.sent");
+      return;
+    case wire::FrameType::note:
+      HAWSER_KILL_POINT("sync.note_sent");
+      return;
+    case wire::FrameType::ack:
+    case wire::FrameType::ping:
+      return;
+  }
+}
 
 }  // namespace
 
@@ -281,6 +302,7 @@ bool Engine::fill(Strand& strand) {
 void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
   const Lock lock(mutex_);
   for (OutFrame& frame : frames) {
+    pass_sent(frame.header.type);
     const std::shared_ptr<OpRun> op = frame.op;
     const bool current = op && !op->ended && op->attempt.load() == frame.attempt;
     if (current && op->queued > 0) --op->queued;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <new>
 
+#include "base/kill_point.hpp"
 #include "runtime/data/engine.hpp"
 #include "runtime/data/strand.hpp"
 
@@ -75,6 +76,7 @@ bool Engine::on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffe
   protocol::Sync::Actions actions;
   if (op->sync()->machine.block_arrived(strand.peer(), header.slice, {digest.high, digest.low}, actions)) {
     op->sync()->staged[header.slice] = std::move(payload);
+    HAWSER_KILL_POINT("sync.block_received");
   }
   perform_sync(*op, actions);
   return true;
