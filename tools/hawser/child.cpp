@@ -92,15 +92,21 @@ Child Child::start(const ChildRequest& request) {
   argv.reserve(texts.size() + 1);
   for (std::string& text : texts) argv.push_back(text.data());
   argv.push_back(nullptr);
+  std::vector<std::string> extra = request.environment;
+  std::vector<char*> envp;
+  for (std::string& text : extra) envp.push_back(text.data());  // the first of a name counts
+  for (char** old = environ; *old != nullptr; ++old) envp.push_back(*old);
+  envp.push_back(nullptr);
 
   FileActions actions;
   posix_spawn_file_actions_addopen(actions.get(), STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+  if (request.stdout_is_null) posix_spawn_file_actions_addopen(actions.get(), STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
   if (request.stdout_is_stderr) posix_spawn_file_actions_adddup2(actions.get(), STDERR_FILENO, STDOUT_FILENO);
   if (request.report_end >= 0) posix_spawn_file_actions_adddup2(actions.get(), request.report_end, report_fd);
 
   SpawnAttributes attributes(request.holds_sigterm);
   pid_t pid = -1;
-  const int error = posix_spawn(&pid, "/proc/self/exe", actions.get(), attributes.get(), argv.data(), environ);
+  const int error = posix_spawn(&pid, "/proc/self/exe", actions.get(), attributes.get(), argv.data(), envp.data());
   if (error != 0) throw Failure(exit_resource, "a child process could not be started: " + error_text(error));
   // By number, since Debian 12's headers for C++ lack the wrapper. The pid cannot be reused before it is reaped.
   const auto pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));

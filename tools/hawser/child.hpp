@@ -44,6 +44,8 @@ struct ChildRequest {
   std::vector<std::string> arguments;  // without the program's name
   int report_end = -1;                 // becomes report_fd in the child, -1: none
   bool stdout_is_stderr = false;
+  bool stdout_is_null = false;
+  std::vector<std::string> environment = {};  // "NAME=VALUE", besides the parent's
   bool holds_sigterm = false;  // starts with SIGTERM blocked, so that one sent early waits until the child looks for it
 };
 

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "child.hpp"
 #include "command.hpp"
 
 namespace tool {
@@ -25,6 +26,7 @@ struct CoordinatorOptions {
   std::vector<std::string> standby_of;
   std::vector<std::string> etcd;
   std::string etcd_prefix;
+  std::int64_t parent = 0;  // hidden: dies with this process
   bool repair = false;
   bool json = false;
 };
@@ -75,6 +77,7 @@ int repair_log(const CoordinatorOptions& options) {
 
 int run_coordinator(const CoordinatorOptions& options) {
   if (options.repair) return repair_log(options);
+  if (options.parent != 0) die_with_parent(static_cast<pid_t>(options.parent));
   hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
   config.listen = options.listen.c_str();
   config.heartbeat_ms = options.heartbeat_ms;
@@ -140,6 +143,7 @@ void add_coordinator_command(CLI::App& app, Action& action) {
           "--repair", options->repair,
           "Cut a damaged log in --log-dir where it cannot be read any more, keep the whole as *.damaged, and end")
       ->needs(log_dir);
+  command->add_option("--parent", options->parent)->group("");
   command->add_flag("--json", options->json, "Print the address as one JSON object");
   command->footer(footer(
       "  hawser coordinator --listen 0.0.0.0:4900     every interface; the first line printed is the address\n"

@@ -4,8 +4,17 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace tool {
+
+enum class Placement { any, in_place, out_of_place };
+
+// A place to kill processes at, and the passage at which they die; 0: a drawn one.
+struct KillAt {
+  std::string name;
+  std::uint32_t passage = 0;
+};
 
 struct StressOptions {
   std::uint32_t spawn = 4;
@@ -15,6 +24,19 @@ struct StressOptions {
   double stop_every = 0;
   double join_every = 0;
   double leave_every = 0;
+  double coordinator_kill_every = 0;
+  double coordinator_stop_every = 0;
+  double strand_kill_every = 0;
+  double cut_every = 0;
+  double starve_every = 0;
+  std::uint32_t cpu_quota = 5;  // percent, of a starved peer
+  std::uint32_t standbys = 0;
+  std::string coordinator_log;      // a directory; empty: a temporary one; "none"
+  std::vector<KillAt> kill_at;      // in turn
+  std::uint32_t kill_at_times = 0;  // after so many turns the run ends; 0: by time
+  Placement placement = Placement::any;
+  bool figures = false;
+  std::uint32_t repeats = 5;  // of each figure
   std::uint64_t max_bytes = std::uint64_t{4} << 20;
   std::uint32_t peer_timeout_ms = 1000;
   std::uint32_t op_timeout_ms = 30000;
@@ -41,6 +63,8 @@ inline constexpr std::uint32_t stress_peers_max = 63;
 inline constexpr std::uint32_t stress_join_timeout_ms = 30000;
 
 int run_stress_supervisor(const StressOptions& options);
+int run_stress_figures(const StressOptions& options);
 int run_stress_peer(const StressOptions& options);
+int run_figures_peer(const StressOptions& options);
 
 }  // namespace tool

@@ -16,7 +16,7 @@ std::string both(const Outcome& a, const Outcome& b, const std::string& what) {
 }  // namespace
 
 std::optional<std::string> Judge::add(const Outcome& outcome) {
-  if (outcome.status == HAWSER_EXPELLED) return std::nullopt;
+  if (outcome.status == HAWSER_EXPELLED || outcome.status == HAWSER_NO_COORDINATOR) return std::nullopt;
   last_round_ = std::max(last_round_, outcome.round);
   while (!entries_.empty() && entries_.begin()->first.first + rounds_kept < last_round_)
     entries_.erase(entries_.begin());

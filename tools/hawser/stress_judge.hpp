@@ -2,9 +2,13 @@
 // supervisor's only thread owns it.
 //
 // The rule: if any peer has an operation's result, no other peer has a failure of it, and all have the same
-// participants and bits. A peer that was expelled does not know and contradicts nobody. Operations that a strict policy
-// ended with PEER_LOST and that were then made again count by their last outcome. View numbers may differ: an operation
-// that was complete when a peer was lost ends in the old view where that was known, and in the new one elsewhere.
+// participants and bits. A peer that was expelled, or whom no coordinator could tell before its deadline, does not know
+// and contradicts nobody: the others may have gone on without it. Operations that a strict policy ended with PEER_LOST
+// and that were then made again count by their last outcome. An operation is known by the number that the program gave
+// it. Numbers grow over views, terms and lineages, since members agree on the next one from the highest that any of
+// them knows: two groups that used one number were never one, and that is a disagreement too. View numbers may differ:
+// an operation that was complete when a peer was lost ends in the old view where that was known, and in the new one
+// elsewhere.
 #pragma once
 
 #include <hawser/hawser.h>

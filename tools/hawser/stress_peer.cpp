@@ -10,6 +10,9 @@
 // operation's info names; after every failure the inputs are compared with what they were; bytes around the buffers
 // must stay as they are.
 //
+// A round may be a sync of shared state: all fill their copy with the content of the round, but one member, which holds
+// something else and only receives. Afterwards all must hold the content of the round.
+//
 // Threads: the main thread makes all calls; one more waits for SIGTERM, so that it can abort a join that is still
 // waiting.
 #include <fmt/format.h>
@@ -42,7 +45,8 @@ namespace {
 constexpr std::size_t guard_bytes = 64;
 constexpr std::byte guard_value{0x5c};
 constexpr std::byte poison{0xa5};
-constexpr std::uint32_t join_attempts_max = 3;
+constexpr std::uint32_t join_attempts_max = 5;
+constexpr std::size_t state_bytes_max = std::size_t{1} << 20;  // four blocks
 constexpr std::uint32_t failures_in_a_row_max = 40;
 constexpr std::uint32_t poll_ms = 20;
 
@@ -117,6 +121,10 @@ struct Info {
 
 struct OpDeleter {
   void operator()(hawser_op_t* op) const { hawser_op_release(op); }
+};
+
+struct StateDeleter {
+  void operator()(hawser_state_t* state) const { hawser_state_destroy(state); }
 };
 
 // One operation of the current round.
@@ -272,7 +280,7 @@ class Peer {
       end(ReportCall::join, status, stress_join_timeout_ms);
       if (status == HAWSER_OK) return learn_own_id();
       report_error(ReportCall::join, status, text);
-      if (status != HAWSER_TIMEOUT)
+      if (status != HAWSER_TIMEOUT && status != HAWSER_NO_COORDINATOR)
         throw Failure(exit_code_of(status), fmt::format("stress peer {}: {}", options_.child, text));
     }
     throw Failure(exit_no_coordinator,
@@ -358,6 +366,7 @@ class Peer {
     const hawser_status_t status =
         hawser_all_reduce(comm_.get(), &last, &agreed, 1, HAWSER_U64, HAWSER_MAX, nullptr, &info.raw);
     if (status == HAWSER_EXPELLED) return Next::rejoin;
+    if (status == HAWSER_NO_COORDINATOR) is_healing_ = true;  // others may have gone on without this member
     if (status != HAWSER_OK) {
       const std::string text = describe(status, "sync");
       end(ReportCall::sync, status, options_.op_timeout_ms);
@@ -376,8 +385,10 @@ class Peer {
   }
 
   Next run_round() {
-    const std::vector<PlannedOp> planned =
-        plan_round(options_.seed, round_, options_.max_bytes, options_.cancel_percent);
+    std::vector<PlannedOp> planned = plan_round(options_.seed, round_, options_.max_bytes, options_.cancel_percent);
+    for (PlannedOp& op : planned) {
+      if (options_.placement != Placement::any) op.in_place = options_.placement == Placement::in_place;
+    }
     while (slots_.size() < planned.size()) slots_.push_back(std::make_unique<Slot>());
     const std::span slots(slots_.data(), planned.size());
     for (std::uint32_t i = 0; i < planned.size(); ++i) {
@@ -385,6 +396,7 @@ class Peer {
       slots[i]->index = i + 1;
       prepare(*slots[i]);
     }
+    if (planned.front().op == StressOp::state_sync) return sync_state(planned.front());
     const bool blocking = planned.size() == 1 && !planned.front().poll && !planned.front().cancel;
     std::vector<Slot*> open;
     for (const auto& slot : slots) open.push_back(slot.get());
@@ -405,6 +417,66 @@ class Peer {
     for (const auto& slot : slots) slot->op.reset();
     if (worst == Next::go_on) failures_in_a_row_ = 0;
     return worst;
+  }
+
+  // ------------------------------------------------------------ shared state
+  [[nodiscard]] Pattern state_content(std::uint64_t key) const {
+    return input_pattern(HAWSER_U64, HAWSER_SUM, key, state_.size());
+  }
+
+  void make_state() {
+    state_.resize(std::clamp<std::size_t>(options_.max_bytes, 64, state_bytes_max) / sizeof(std::uint64_t));
+    hawser_state_t* raw = nullptr;
+    require(hawser_state_create(&raw), "the shared state");
+    state_handle_.reset(raw);
+    require(hawser_state_add_tensor(raw, "w", state_.data(), state_.size(), HAWSER_U64), "the shared state");
+  }
+
+  Next sync_state(const PlannedOp& plan) {
+    if (!state_handle_) make_state();
+    const std::uint64_t key = mix(mix(options_.seed, 0x7374617465U), round_);
+    const bool is_behind = sync_members_.size() > 1 && is_rank(plan.root_draw);
+    const Pattern before = state_content(is_behind ? mix(key_of(own_id_), round_) : key);
+    before.fill(state_.data(), state_.size());
+    const std::uint64_t revision = is_behind ? 0 : round_;
+    require(hawser_state_set_revision(state_handle_.get(), revision), "the shared state");
+    hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+    options.tag = plan.tag;
+    options.priority = plan.priority;
+    hawser_sync_info_t raw = HAWSER_SYNC_INFO_INIT;
+    begin(ReportCall::state_sync, options_.op_timeout_ms, 1);
+    const hawser_status_t status = hawser_state_sync(
+        comm_.get(), state_handle_.get(), is_behind ? HAWSER_SYNC_RECEIVE_ONLY : HAWSER_SYNC_AGREE, &options, &raw);
+    const std::string text = status == HAWSER_OK ? "" : describe(status, "state sync");
+    // It names no participants: only the content can be compared.
+    Info info;
+    info.raw.view = raw.view;
+    info.raw.attempts = raw.attempts;
+    const Pattern expected = status == HAWSER_OK ? state_content(key) : before;
+    if (const std::uint64_t wrong = expected.mismatches(state_.data(), state_.size()); wrong > 0) {
+      report_damage(1, wrong,
+                    fmt::format("shared state: {} wrong elements after {}", wrong, hawser_status_name(status)));
+    }
+    std::uint64_t agreed = 0;
+    require(hawser_state_revision(state_handle_.get(), &agreed), "the shared state");
+    if (agreed != (status == HAWSER_OK ? round_ : revision)) {
+      report_damage(1, 1, fmt::format("shared state: revision {} after {}", agreed, hawser_status_name(status)));
+    }
+    report_result(ReportCall::state_sync, 1, status, info, digest_of(state_.data(), state_.size() * sizeof(state_[0])));
+    if (status == HAWSER_OK) {
+      failures_in_a_row_ = 0;
+      return Next::go_on;
+    }
+    if (status == HAWSER_EXPELLED) return Next::rejoin;
+    // Who held the content of the round may be lost: then the others have no source, or nobody who may decide.
+    if (status != HAWSER_PEER_LOST && status != HAWSER_NO_MAJORITY)
+      report_error(ReportCall::state_sync, status, text, 1);
+    return Next::resync;
+  }
+
+  // Whether this peer had that rank when the round began; of a larger number its remainder counts.
+  [[nodiscard]] bool is_rank(std::uint32_t draw) const {
+    return !sync_members_.empty() && same(sync_members_[draw % sync_members_.size()], own_id_);
   }
 
   // ------------------------------------------------------------ operations
@@ -452,6 +524,7 @@ class Peer {
       case StressOp::broadcast:
         return ReportCall::broadcast;
       case StressOp::barrier:
+      case StressOp::state_sync:  // has no slot
         break;
     }
     return ReportCall::barrier;
@@ -474,6 +547,7 @@ class Peer {
                                   &options, &info.raw);
         break;
       case StressOp::barrier:
+      case StressOp::state_sync:
         status = hawser_barrier(comm_.get(), &options, &info.raw);
         break;
     }
@@ -499,6 +573,7 @@ class Peer {
                                                       broadcast_root(*slot), &options, &raw);
           break;
         case StressOp::barrier:
+        case StressOp::state_sync:
           slot->start_status = hawser_barrier_start(comm_.get(), &options, &raw);
           break;
       }
@@ -511,9 +586,7 @@ class Peer {
     end(ReportCall::start, HAWSER_OK, 0);
   }
 
-  [[nodiscard]] bool is_canceller(const Slot& slot) const {
-    return !sync_members_.empty() && same(sync_members_[slot.plan.root_draw % sync_members_.size()], own_id_);
-  }
+  [[nodiscard]] bool is_canceller(const Slot& slot) const { return is_rank(slot.plan.root_draw); }
 
   Next wait(Slot& slot) {
     Info info;
@@ -570,6 +643,7 @@ class Peer {
       return Next::resync;
     }
     report_result(call, slot.index, status, info, 0);
+    if (status == HAWSER_NO_COORDINATOR) is_healing_ = true;
     if (status == HAWSER_CANCELLED && slot.plan.cancel) return Next::go_on;
     report_error(call, status, text, slot.index);
     return Next::resync;
@@ -674,8 +748,10 @@ class Peer {
   std::uint64_t round_;  // the current one, or the last one while a sync has not given the next
   std::uint64_t sync_view_ = 0;
   std::vector<hawser_peer_id_t> sync_members_;  // in rank order
-  bool is_healing_ = false;                     // a broadcast was given up and others may still be in it
-  std::vector<std::unique_ptr<Slot>> slots_;    // after comm_: operations are released before the communicator
+  bool is_healing_ = false;                     // an operation was given up and others may still be in it
+  std::vector<std::uint64_t> state_;
+  std::unique_ptr<hawser_state_t, StateDeleter> state_handle_;  // the same one in every membership
+  std::vector<std::unique_ptr<Slot>> slots_;  // after comm_: operations are released before the communicator
   std::uint64_t call_began_ns_ = 0;
   std::uint32_t failures_in_a_row_ = 0;
 };

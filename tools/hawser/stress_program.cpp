@@ -48,6 +48,8 @@ const char* stress_op_name(StressOp op) {
       return "broadcast";
     case StressOp::barrier:
       return "barrier";
+    case StressOp::state_sync:
+      return "state sync";
   }
   return "?";
 }
@@ -64,20 +66,22 @@ std::vector<PlannedOp> plan_round(std::uint64_t seed, std::uint64_t round, std::
     PlannedOp& op = planned[i];
     const std::uint64_t kind = draws.below(100);
     if (kind < 8 && !burst) op.op = StressOp::broadcast;
+    if (kind >= 8 && kind < 14 && !burst) op.op = StressOp::state_sync;
     if (kind >= 94) op.op = StressOp::barrier;
     op.dtype = static_cast<hawser_dtype_t>(draws.below(12));
     op.redop = op.op == StressOp::all_reduce ? static_cast<hawser_redop_t>(draws.below(5)) : HAWSER_SUM;
     const std::size_t count = draw_count(draws, max_bytes / (burst ? 4 : 1), hawser_dtype_size(op.dtype));
-    op.count = op.op == StressOp::barrier ? 0 : count;
+    const bool is_counted = op.op == StressOp::all_reduce || op.op == StressOp::broadcast;
+    op.count = is_counted ? count : 0;
     op.in_place = draws.percent(50);
     const bool strict = draws.percent(25);
-    op.strict = strict && (!burst || tagged);
-    op.poll = draws.percent(10);
+    op.strict = strict && (!burst || tagged) && op.op != StressOp::state_sync;
+    op.poll = draws.percent(10) && op.op != StressOp::state_sync;
     op.tag = tagged ? 1 + (first_tag + i) % tag_count : 0;
     op.priority = static_cast<std::int32_t>(draws.below(16)) - 8;
     op.offset = static_cast<std::uint32_t>(draws.below(8));
     op.root_draw = static_cast<std::uint32_t>(draws.below(1U << 20));
-    op.cancel = draws.percent(cancel_percent);
+    op.cancel = draws.percent(cancel_percent) && op.op != StressOp::state_sync;
     // The inputs of a 16-bit type and their sums are exact in that type, so that sums which travel as such can be
     // compared like all others.
     const bool is_float = op.dtype == HAWSER_F16 || op.dtype == HAWSER_BF16 || op.dtype == HAWSER_F32;

@@ -10,7 +10,7 @@
 
 namespace tool {
 
-enum class StressOp : std::uint32_t { all_reduce, broadcast, barrier };
+enum class StressOp : std::uint32_t { all_reduce, broadcast, barrier, state_sync };
 const char* stress_op_name(StressOp op);
 
 struct PlannedOp {
@@ -34,7 +34,8 @@ struct PlannedOp {
 //
 // Strict operations that are in flight together carry different tags: a member that had started fewer of them when a
 // peer was lost repeats them in another order than the rest, which tags allow and call order does not. A broadcast is
-// alone in its round: its root is a rank, and ranks change with the view.
+// alone in its round: its root is a rank, and ranks change with the view. So is a sync of shared state, in which one
+// member, a rank, has lost its content.
 std::vector<PlannedOp> plan_round(std::uint64_t seed, std::uint64_t round, std::uint64_t max_bytes,
                                   std::uint32_t cancel_percent);
 

@@ -19,8 +19,8 @@ constexpr std::size_t head_bytes = offsetof(Report, participants);
 }
 
 const char* report_call_name(ReportCall call) {
-  constexpr std::array<const char*, report_call_count> names = {"no call",    "join",      "admit",   "sync", "start",
-                                                                "all_reduce", "broadcast", "barrier", "leave"};
+  constexpr std::array<const char*, report_call_count> names = {
+      "no call", "join", "admit", "sync", "start", "all_reduce", "broadcast", "barrier", "state sync", "leave"};
   const auto index = static_cast<std::size_t>(call);
   return index < names.size() ? names[index] : "?";
 }

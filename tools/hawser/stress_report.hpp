@@ -25,8 +25,19 @@ enum class ReportKind : std::uint32_t {
   damage,    // wrong values, or an input that a failed call has changed; `wrong` elements, `text` says where
 };
 
-enum class ReportCall : std::uint32_t { none, join, admit, sync, start, all_reduce, broadcast, barrier, leave };
-inline constexpr std::size_t report_call_count = 9;
+enum class ReportCall : std::uint32_t {
+  none,
+  join,
+  admit,
+  sync,
+  start,
+  all_reduce,
+  broadcast,
+  barrier,
+  state_sync,
+  leave
+};
+inline constexpr std::size_t report_call_count = 10;
 const char* report_call_name(ReportCall call);
 
 inline constexpr std::size_t report_participants_max = 64;

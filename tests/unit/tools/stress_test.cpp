@@ -80,6 +80,7 @@ TEST_CASE("rounds keep the rules that make them safe to issue, and meet every ca
       REQUIRE((op.priority >= -8 && op.priority <= 7));
       if (op.op == tool::StressOp::broadcast) REQUIRE(planned.size() == 1);
       if (op.op == tool::StressOp::barrier) REQUIRE(op.count == 0);
+      if (op.op == tool::StressOp::state_sync) REQUIRE((planned.size() == 1 && !op.strict && !op.poll && !op.cancel));
       if (planned.size() > 1 && op.strict) {
         ++strict_bursts;
         REQUIRE(op.tag != 0);
@@ -98,7 +99,7 @@ TEST_CASE("rounds keep the rules that make them safe to issue, and meet every ca
   }
   CHECK(dtypes.size() == 12);
   CHECK(redops.size() == 5);
-  CHECK(ops.size() == 3);
+  CHECK(ops.size() == 4);
   CHECK(empty > 0);
   CHECK(full > 0);
   CHECK(bursts > 0);
