@@ -448,15 +448,16 @@ void Coordinator::on_suspect(Peer& peer, const wire::Suspect& suspect, const Env
 }
 
 // Removes the fewest members that leave the rest without a broken edge (greedily: the one with most broken edges first;
-// of equals, the latest rank).
+// of equals, the latest rank). Who is away is judged by that alone: the two who miss two dead ones look just like
+// these.
 void Coordinator::weigh_suspicions(Group& group, Actions& actions) {
   for (;;) {
     std::map<PeerId, std::set<PeerId>> broken;
     for (const auto& member : group.view.members) {
       const PeerId id = member.peer.id;
-      if (group.doomed.contains(id)) continue;
+      if (group.doomed.contains(id) || peers_.at(id).conn == 0) continue;
       for (const PeerId& other : peers_.at(id).unreachable) {
-        if (!contains(group.view, other) || group.doomed.contains(other)) continue;
+        if (!contains(group.view, other) || group.doomed.contains(other) || peers_.at(other).conn == 0) continue;
         broken[id].insert(other);
         broken[other].insert(id);
       }

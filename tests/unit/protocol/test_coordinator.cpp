@@ -391,6 +391,16 @@ TEST_CASE("the fewest are removed that leave the rest connected", "[protocol]") 
     verdict();
     CHECK(f.got<wire::Seal>(1).empty());
   }
+  SECTION("the two who are away, not the two who miss them") {
+    for (ConnId conn : {1U, 2U}) f.step(Coordinator::Closed{conn, "reset"});
+    for (ConnId conn : {3U, 4U})
+      f.receive(conn, wire::Suspect{peer(1), "x"}).receive(conn, wire::Suspect{peer(2), "x"});
+    verdict();
+    CHECK(f.got<wire::Seal>(3).empty());
+    for (int beat = 0; f.got<wire::Seal>(3).empty() && beat < 100; ++beat) verdict();
+    for (ConnId conn : {3U, 4U}) f.answer_seal(conn);
+    CHECK(f.members() == Ids{3, 4});
+  }
   SECTION("nobody, for a suspicion of itself or of a stranger") {
     f.receive(1, wire::Suspect{peer(1), "x"}).receive(1, wire::Suspect{peer(99), "x"});
     verdict();
