@@ -913,13 +913,14 @@ EngineMetrics Engine::metrics() {
   EngineMetrics out = metrics_;
   out.ops_open = static_cast<std::uint32_t>(ops_.size());
   const std::int64_t now = io::now_ms();
-  for (const auto& [key, op] : ops_) {
-    const std::int64_t waited = now - op->called_ms;
-    if (op->ending || waited < op->slow_ms || waited <= static_cast<std::int64_t>(out.slow_ms)) continue;
-    for (const Awaited& one : awaited(*op, now)) {
-      const auto& members = member_.view().members;
-      const auto member = std::find_if(members.begin(), members.end(),
-                                       [&](const auto& m) { return m.peer.id == op->participants[one.rank]; });
+  const auto& members = member_.view().members;
+  for (const auto& entry : ops_) {
+    const OpRun& op = *entry.second;
+    const std::int64_t waited = now - op.called_ms;
+    if (op.ending || waited < op.slow_ms || waited <= static_cast<std::int64_t>(out.slow_ms)) continue;
+    for (const Awaited& one : awaited(op, now)) {
+      const PeerId id = op.participants[one.rank];
+      const auto member = std::find_if(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == id; });
       if (member == members.end()) continue;
       out.slow_rank = static_cast<std::int32_t>(member - members.begin());
       out.slow_ms = static_cast<std::uint32_t>(waited);

@@ -1,7 +1,6 @@
 // Ways between members that fall silent: network namespaces on a bridge, packets dropped by nft. The coordinator is on
 // the bridge and reached by all the time, or gone where nobody is to be removed.
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -9,9 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string>
 #include <vector>
 
@@ -26,7 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t heartbeat_ms = 100;
 constexpr std::int64_t timeout_ms = 6 * heartbeat_ms;
-constexpr std::int64_t late_ms = 150;  // a machine with other work to do
+constexpr std::int64_t late_ms = 250;  // a machine with other work to do
 constexpr std::uint32_t bulk = 2;
 const std::string coordinator_listen = Network::bridge_address() + ":0";
 
@@ -36,9 +33,10 @@ bool unavailable() {
   return !why.empty();
 }
 
-std::int64_t ms_since(Clock::time_point then) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
+std::int64_t ms_between(Clock::time_point then, Clock::time_point later) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(later - then).count();
 }
+std::int64_t ms_since(Clock::time_point then) { return ms_between(then, Clock::now()); }
 
 template <typename Condition>
 void await(const std::string& what, std::int64_t limit_ms, Condition holds) {
@@ -116,9 +114,7 @@ std::vector<std::uint16_t> ports_between(const std::string& one, const std::stri
     return ntohs(address.sin_port);
   };
   std::vector<std::uint16_t> out;
-  const std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir("/proc/self/fd"), closedir);
-  while (const dirent* entry = readdir(directory.get())) {  // NOLINT(concurrency-mt-unsafe): this stream is our own
-    const int fd = std::atoi(entry->d_name);
+  for (int fd = 0; fd < 1024; ++fd) {  // more than this process ever has
     std::string local;
     std::string remote;
     const std::uint16_t port = end(fd, getsockname, local);
@@ -154,6 +150,7 @@ TEST_CASE("a way that is cut is noticed at both ends, and used again when it hea
     const auto began = Clock::now();
     if (cut.forth) network.cut(hosts[0], hosts[1]);
     if (cut.back) network.cut(hosts[1], hosts[0]);
+    const auto silent = Clock::now();
     std::thread busy([&] {
       try {
         if (cut.count != 0) reduce(comms, cut.count);
@@ -162,11 +159,11 @@ TEST_CASE("a way that is cut is noticed at both ends, and used again when it hea
       }
     });
     std::exception_ptr slow;
-    std::int64_t noticed_ms = 0;
+    Clock::time_point noticed;
     try {
       await("noticing", 10000,
             [&] { return metrics_of(comms[0]).strands_open == 0 && metrics_of(comms[1]).strands_open == 0; });
-      noticed_ms = ms_since(began);
+      noticed = Clock::now();
       network.heal();
       await_strands(comms, 1 + bulk);
     } catch (...) {
@@ -175,8 +172,8 @@ TEST_CASE("a way that is cut is noticed at both ends, and used again when it hea
     busy.join();
     if (slow) std::rethrow_exception(slow);
     if (failure) std::rethrow_exception(failure);
-    CHECK(noticed_ms >= timeout_ms - heartbeat_ms);
-    CHECK(noticed_ms <= timeout_ms + 2 * heartbeat_ms + late_ms);
+    CHECK(ms_between(began, noticed) >= timeout_ms - heartbeat_ms);
+    CHECK(ms_between(silent, noticed) <= timeout_ms + 2 * heartbeat_ms + late_ms);
     reduce(comms, 1000);
   }
 }
@@ -210,8 +207,8 @@ TEST_CASE("a connection whose packets vanish is replaced while the others go on"
   try {
     for (const bool forth : {true, false}) {
       for (const std::uint16_t port : ports_between(dialling, accepting)) {
-        const auto began = Clock::now();
         network.cut(hosts[forth ? 0 : 1], hosts[forth ? 1 : 0], port);
+        const auto began = Clock::now();
         await("replacing", 10000, [&] {
           const auto ports = ports_between(dialling, accepting);
           return std::find(ports.begin(), ports.end(), port) == ports.end() && ports.size() == 1 + bulk;

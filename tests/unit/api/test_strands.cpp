@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -290,4 +291,24 @@ TEST_CASE("connections are killed while data waits for the call it belongs to", 
   REQUIRE(hawser_op_release(op) == HAWSER_OK);
   REQUIRE(std::all_of(early.begin(), early.end(), [](float value) { return value == 3.0F; }));
   REQUIRE(late == early);
+}
+
+TEST_CASE("the kernel asks silent connections whether they live, and sets no deadline of its own", "[strands]") {
+  const Coordinator coordinator;
+  const auto port =
+      static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
+  const auto comms = make_group(coordinator, 2, [](hawser_comm_config_t& config) { config.strands = 2; });
+  await_strands(comms, port, 3);
+  const auto option = [](int fd, int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof(value);
+    return getsockopt(fd, level, name, &value, &size) == 0 ? value : -1;
+  };
+  for (const int fd : strands(port)) {
+    CHECK(option(fd, SOL_SOCKET, SO_KEEPALIVE) == 1);
+    CHECK(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) == 10);
+    CHECK(option(fd, IPPROTO_TCP, TCP_KEEPINTVL) == 3);
+    CHECK(option(fd, IPPROTO_TCP, TCP_KEEPCNT) == 3);
+    CHECK(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 0);
+  }
 }
