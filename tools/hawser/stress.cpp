@@ -163,8 +163,9 @@ void add_stress_command(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str();
-  command->add_option("--max-bytes", options.max_bytes, "Largest buffer of an operation [4M]")
-      ->transform(size_value(8));
+  auto* max_bytes =
+      command->add_option("--max-bytes", options.max_bytes, "Largest buffer of an operation [4M; of --figures: 16M]")
+          ->transform(size_value(8));
   command->add_option("--peer-timeout-ms", options.peer_timeout_ms, "Silence after which a peer is lost")
       ->type_name("MS")
       ->check(CLI::Range(100, 600000))
@@ -216,9 +217,10 @@ void add_stress_command(CLI::App& app, Action& action) {
              "  sudo hawser stress --cut-every 4 --strand-kill-every 1               in network namespaces\n"
              "  hawser stress --kill-at done.sent --kill-at seal_reply.sent:1 --leave-every 1 --cancel-percent 20\n"
              "  hawser stress --figures --spawn 4 --max-bytes 16M --json"));
-  command->callback([owned, seed, starve, quota, kill_at, list, &action] {
+  command->callback([owned, seed, starve, quota, kill_at, list, max_bytes, &action] {
     if (seed->count() == 0) owned->seed = std::random_device{}();
     if (quota->count() != 0 && starve->count() == 0) owned->starve_every = 5;
+    if (owned->figures && max_bytes->count() == 0) owned->max_bytes = std::uint64_t{16} << 20;
     if (*list) {
       action = [owned] { return list_kill_points(owned->json); };
       return;

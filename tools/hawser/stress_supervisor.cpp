@@ -382,7 +382,8 @@ class Supervisor {
         return;
       case ReportKind::error:
         if (is_explained(peer, report)) {
-          ++counters_.explained;
+          if (++counters_.explained <= complaints_shown && !options_.quiet)
+            note(fmt::format("explained by a fault: peer {} in {}: {}", peer.number, where(peer), report.text.data()));
           return;
         }
         ++errors_by_status_[hawser_status_name(static_cast<hawser_status_t>(report.status))];

@@ -516,10 +516,7 @@ void Engine::restore(OpRun& op) {
 // A task a piece: in between the thread serves its strands, so nobody takes it for silent.
 void Engine::restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op) {
   thread.run([this, &thread, op] {
-    if (op->restore_some()) {
-      HAWSER_KILL_POINT("op.restoring");
-      return restore_on(thread, op);
-    }
+    if (op->restore_some()) return restore_on(thread, op);
     {
       const Lock lock(mutex_);
       if (--op->restorers == 0) restored(*op);

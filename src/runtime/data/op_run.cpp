@@ -7,6 +7,8 @@
 #include <new>
 #include <utility>
 
+#include "base/kill_point.hpp"
+
 namespace hawser::runtime {
 namespace {
 
@@ -115,6 +117,7 @@ bool OpRun::restore_some() {
       saved[piece] = 0;
       bytes += segment.count * element();
     }
+    HAWSER_KILL_POINT("op.restoring");
   }
   return true;
 }
