@@ -143,32 +143,30 @@ Status join(Comm& comm, std::uint32_t timeout_ms) {
     }
     comm.joining = true;
   }
-  if (old) old->close();
-  Status status;
-  std::shared_ptr<runtime::Communicator> session;
-  if (auto made = runtime::Communicator::create(comm.options); made.ok()) {
-    session = std::move(made.value());
-  } else {
-    status = made.status();
-  }
-  if (status.ok()) {
-    {
+  struct Joining {
+    Comm& comm;
+    std::shared_ptr<runtime::Communicator> session;
+    bool joined = false;
+    ~Joining() {
+      if (session && !joined) session->close();
       const std::lock_guard hold(comm.mutex);
-      if (comm.aborted) {
-        status = aborted();
-      } else {
-        comm.session = session;
-      }
+      comm.joining = false;
+      if (!joined) comm.session.reset();
     }
-    if (status.ok()) status = session->join(timeout_ms == 0 ? comm.join_timeout_ms : timeout_ms);
+  } joining{comm, nullptr};
+  if (old) old->close();
+  auto made = runtime::Communicator::create(comm.options);
+  if (!made.ok()) return made.status();
+  joining.session = std::move(made.value());
+  {
+    const std::lock_guard hold(comm.mutex);
+    if (comm.aborted) return aborted();
+    comm.session = joining.session;
   }
+  Status status = joining.session->join(timeout_ms == 0 ? comm.join_timeout_ms : timeout_ms);
   const std::lock_guard hold(comm.mutex);
-  comm.joining = false;
-  if (!status.ok()) {
-    if (comm.aborted) status = aborted();
-    if (session) session->close();
-    comm.session.reset();
-  }
+  if (!status.ok() && comm.aborted) return aborted();
+  joining.joined = status.ok();
   return status;
 }
 
@@ -364,9 +362,21 @@ Status run_start(hawser_comm_t* handle, const hawser_op_options_t* options, cons
                  runtime::OpCall call, hawser_op_t** op_out) {
   const Call entered(handle);
   if (op_out == nullptr) return {Code::INVALID_ARGUMENT, "op_out is NULL"};
+  // The handle first: for an operation that has started there must be one.
+  const auto op = std::make_shared<Op>();
+  struct Reserved {
+    hawser_op_t* handle;
+    bool used = false;
+    ~Reserved() {
+      if (!used) ops().remove(handle);
+    }
+  } reserved{ops().add(op)};
   auto run = start(entered, options, buffers, call, nullptr);
   if (!run.ok()) return run.status();
-  *op_out = ops().add(std::make_shared<Op>(Op{entered.session(), std::move(run.value())}));
+  op->session = entered.session();
+  op->run = std::move(run.value());
+  reserved.used = true;
+  *op_out = reserved.handle;
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <new>
 #include <string_view>
 
 #include "base/text.hpp"
@@ -18,7 +19,10 @@ void write(Subsystem subsystem, Level level, std::string_view text);
 
 template <typename... Args>
 void message(Subsystem subsystem, Level level, fmt::format_string<Args...> format, Args&&... args) {
-  if (enabled(subsystem, level)) write(subsystem, level, fmt::format(format, std::forward<Args>(args)...));
+  try {
+    if (enabled(subsystem, level)) write(subsystem, level, fmt::format(format, std::forward<Args>(args)...));
+  } catch (const std::bad_alloc&) {  // nothing depends on a line of the log
+  }
 }
 
 // Reads a setting such as HAWSER_LOG again; the library reads the environment once, at first use.

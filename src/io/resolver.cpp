@@ -12,9 +12,10 @@
 #include <cerrno>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <optional>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -69,11 +70,18 @@ Status resolve_async(const std::string& host, std::uint16_t port, std::function<
     const SignalsBlocked blocked;
     std::thread([host, port, done = std::move(done)] {
       pthread_setname_np(pthread_self(), "hawser-resolve");
-      Result<Addresses> result = lookup(host, port);
+      Result<Addresses> result = Status(Code::RESOURCE, "out of memory");
+      try {
+        result = lookup(host, port);
+      } catch (const std::bad_alloc&) {  // keeps the status, which needs none
+      }
       lookups.fetch_sub(1);
-      done(std::move(result));
+      try {
+        done(std::move(result));
+      } catch (const std::bad_alloc&) {  // whoever asked has a deadline
+      }
     }).detach();
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {  // of the system, or no memory
     lookups.fetch_sub(1);
     return {Code::RESOURCE,
             fmt::format("no thread to look up host \"{}\": {}", log::printable(host, 128), error.what())};

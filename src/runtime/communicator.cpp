@@ -111,6 +111,7 @@ class Communicator::Control {
   void drain();
   void perform(ControlTask& task);
   void arm();
+  void exhausted();
   void on_timer();
   void watch_links();
 
@@ -174,9 +175,24 @@ Status Communicator::Control::start() {
   config.name = options_.name;
   config.codecs = options_.codecs;
   config.addresses = static_cast<std::uint32_t>(options_.coordinators.size());
-  engine_ = std::make_unique<Engine>(std::move(config), options_.straggler_ms,
-                                     [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); });
+  engine_ = std::make_unique<Engine>(
+      std::move(config), options_.straggler_ms,
+      [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); },
+      [mailbox = loop_->mailbox()] { mailbox->alarm(); });
+  loop_->on_exhausted([this] { exhausted(); });
   return engine_->start_threads(options_.io_threads);
+}
+
+// The engine has ended, or must: the coordinator sees a connection that closes, as of a peer that is lost.
+void Communicator::Control::exhausted() {
+  engine_->exhausted();
+  ended_ = true;
+  dials_.clear();
+  incoming_.clear();
+  listener_.reset();
+  connector_.reset();
+  reconnect_.reset();
+  if (control_) control_->close();
 }
 
 void Communicator::Control::shut_down() {
@@ -256,6 +272,7 @@ void Communicator::Control::perform(ControlTask& task) {
 }
 
 void Communicator::Control::arm() {
+  if (ended_) return;
   if (!timer_) timer_ = std::make_unique<io::Timer>(*loop_, [this] { on_timer(); });
   if (const auto due = engine_->next_deadline(); due) {
     timer_->start(*due - io::now_ms());

@@ -111,6 +111,7 @@ struct CoordinatorService::Core {
 
   Status open(io::ListenSocket socket, std::unique_ptr<ViewStore> views) {
     loopback_only = socket.address.is_loopback();
+    loop->on_exhausted([this] { end("out of memory"); });
     tick = std::make_unique<io::Timer>(*loop, [this] { feed(Coordinator::Tick{}); });
     Result<std::unique_ptr<io::Notifier>> notifier = io::Notifier::create(*loop, [this] { end("stopped"); });
     if (!notifier.ok()) return notifier.status();

@@ -8,8 +8,7 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <future>
-#include <system_error>
+#include <exception>
 #include <utility>
 
 #include "base/log.hpp"
@@ -49,6 +48,13 @@ bool EventLoop::Mailbox::post(Task task) {
   return true;
 }
 
+void EventLoop::Mailbox::alarm() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (wake_ == nullptr) return;
+  alarmed_ = true;
+  uv_async_send(wake_);
+}
+
 Result<std::unique_ptr<EventLoop>> EventLoop::start(const std::string& thread_name) {
   if (const int error = spare_descriptors(); error != 0) return no_loop(thread_name, uv_strerror(error));
   std::unique_ptr<EventLoop> loop(new EventLoop);
@@ -67,7 +73,7 @@ Result<std::unique_ptr<EventLoop>> EventLoop::start(const std::string& thread_na
       pthread_setname_np(pthread_self(), name.c_str());
       raw->run();
     });
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {  // of the system, or no memory
     loop->mailbox_->wake_ = nullptr;
     loop->close_handles();
     uv_run(&loop->loop_, UV_RUN_DEFAULT);
@@ -90,16 +96,41 @@ void EventLoop::run() {
   loop_of_thread = nullptr;
 }
 
-void EventLoop::run_tasks() {
+void EventLoop::run_tasks() noexcept {
   std::vector<Task> tasks;
+  Mailbox::Caller* callers = nullptr;
+  bool ending = false;
+  bool alarmed = false;
   {
     const std::lock_guard lock(mailbox_->mutex_);
     tasks.swap(mailbox_->tasks_);
+    callers = std::exchange(mailbox_->callers_, nullptr);
+    ending = mailbox_->ending_;
+    alarmed = std::exchange(mailbox_->alarmed_, false);
   }
+  if (alarmed) exhausted();
   for (Task& task : tasks) {
-    task();
+    guard(task);
     task = nullptr;  // what it holds goes before the next one runs
   }
+  while (callers != nullptr) {
+    Mailbox::Caller& caller = *callers;
+    callers = caller.next;
+    try {
+      (*caller.task)();
+    } catch (...) {
+      caller.thrown = std::current_exception();
+    }
+    const std::lock_guard lock(mailbox_->mutex_);
+    caller.done = true;
+    mailbox_->called_.notify_all();
+  }
+  if (ending) close_handles();
+}
+
+void EventLoop::exhausted() noexcept {
+  if (std::exchange(exhausted_, true) || !on_exhausted_) return;
+  on_exhausted_();
 }
 
 bool EventLoop::call(const Task& task) {
@@ -107,16 +138,18 @@ bool EventLoop::call(const Task& task) {
     task();
     return true;
   }
-  // The promise is shared: it must outlive set_value, which the waiting thread may outrun.
-  const auto done = std::make_shared<std::promise<void>>();
-  std::future<void> future = done->get_future();
-  if (!post([&task, done] {
-        task();
-        done->set_value();
-      })) {
-    return false;
+  Mailbox::Caller caller;
+  caller.task = &task;
+  {
+    std::unique_lock lock(mailbox_->mutex_);
+    if (mailbox_->wake_ == nullptr) return false;
+    Mailbox::Caller** last = &mailbox_->callers_;
+    while (*last != nullptr) last = &(*last)->next;
+    *last = &caller;
+    uv_async_send(mailbox_->wake_);
+    mailbox_->called_.wait(lock, [&] { return caller.done; });
   }
-  future.wait();
+  if (caller.thrown) std::rethrow_exception(caller.thrown);
   return true;
 }
 
@@ -129,7 +162,7 @@ void EventLoop::stop() {
   if (!thread_.joinable()) return;
   {
     const std::lock_guard lock(mailbox_->mutex_);
-    mailbox_->tasks_.emplace_back([this] { close_handles(); });
+    mailbox_->ending_ = true;
     uv_async_send(&wake_);
     mailbox_->wake_ = nullptr;
   }
@@ -137,18 +170,17 @@ void EventLoop::stop() {
 }
 
 void EventLoop::close_handles() {
-  std::vector<uv_handle_t*> handles;
   uv_walk(
-      &loop_, [](uv_handle_t* handle, void* list) { static_cast<std::vector<uv_handle_t*>*>(list)->push_back(handle); },
-      &handles);
-  for (uv_handle_t* handle : handles) {
-    if (uv_is_closing(handle)) continue;
-    if (handle == reinterpret_cast<uv_handle_t*>(&wake_)) {
-      uv_close(handle, nullptr);
-    } else {
-      static_cast<HandleState*>(handle->data)->abandon();
-    }
-  }
+      &loop_,
+      [](uv_handle_t* handle, void* self) {
+        if (uv_is_closing(handle)) return;
+        if (handle == reinterpret_cast<uv_handle_t*>(&static_cast<EventLoop*>(self)->wake_)) {
+          uv_close(handle, nullptr);
+        } else {
+          static_cast<HandleState*>(handle->data)->abandon();
+        }
+      },
+      this);
 }
 
 }  // namespace hawser::io

@@ -182,7 +182,9 @@ void TcpStream::start(Handler handler) {
         auto& room = State::of(handle)->loop->read_buffer();
         *buffer = uv_buf_init(room.data(), static_cast<unsigned>(room.size()));
       },
-      [](uv_stream_t* stream, ssize_t count, const uv_buf_t* buffer) { State::of(stream)->on_read(count, buffer); });
+      [](uv_stream_t* stream, ssize_t count, const uv_buf_t* buffer) {
+        EventLoop::of(stream->loop).guard([&] { State::of(stream)->on_read(count, buffer); });
+      });
   if (error != 0) state.end_soon({code_of(error), fmt::format("{}: {}", state.remote.text(), uv_strerror(error))});
 }
 
@@ -195,8 +197,9 @@ void TcpStream::write(std::vector<std::uint8_t> bytes) {
       uv_buf_init(reinterpret_cast<char*>(write->bytes.data()), static_cast<unsigned>(write->bytes.size()));
   uv_write_t* request = &write->request;
   state.writes.push_back(std::move(write));
-  const int error = uv_write(request, state.stream(), &buffer, 1,
-                             [](uv_write_t* done, int status) { State::of(done->handle)->on_written(status); });
+  const int error = uv_write(request, state.stream(), &buffer, 1, [](uv_write_t* done, int status) {
+    EventLoop::of(done->handle->loop).guard([&] { State::of(done->handle)->on_written(status); });
+  });
   if (error != 0) {
     state.writes.pop_back();
     state.end_soon({code_of(error), fmt::format("{}: {}", state.remote.text(), uv_strerror(error))});
@@ -214,7 +217,8 @@ void TcpStream::finish(std::int64_t linger_ms) {
   state.linger = std::make_unique<Timer>(*state.loop, [raw = &state] { raw->end({}); });
   state.linger->start(linger_ms);
   const int error = uv_shutdown(&state.shutdown_request, state.stream(), [](uv_shutdown_t* request, int status) {
-    if (status != 0 && status != UV_ECANCELED) State::of(request->handle)->end({});
+    if (status == 0 || status == UV_ECANCELED) return;
+    EventLoop::of(request->handle->loop).guard([&] { State::of(request->handle)->end({}); });
   });
   if (error != 0) state.end_soon({});
 }
@@ -225,8 +229,8 @@ namespace {
 
 int duplicate(int fd) {
 #if defined(__SANITIZE_THREAD__)
-  // ThreadSanitizer follows descriptors through dup, not through fcntl: it would take a number that comes back in another
-  // thread for a race.
+  // ThreadSanitizer follows descriptors through dup, not through fcntl: it would take a number that comes back in
+  // another thread for a race.
   const int copy = dup(fd);
   if (copy >= 0) fcntl(copy, F_SETFD, FD_CLOEXEC);
   return copy;
@@ -357,7 +361,7 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
           TcpStream::State* state = TcpStream::State::of(request->handle);
           if (!state->connected) return;  // given up
           const auto connected = std::exchange(state->connected, nullptr);
-          connected(status);
+          EventLoop::of(request->handle->loop).guard([&] { connected(status); });
         });
     if (error != 0) on_connected(error);
   }
@@ -507,7 +511,9 @@ struct TcpListener::State : HandleState {
 
   int watch() {
     return uv_poll_start(&poll, UV_READABLE, [](uv_poll_t* handle, int, int) {
-      static_cast<State*>(static_cast<HandleState*>(handle->data))->accept_some();
+      EventLoop::of(handle->loop).guard([&] {
+        static_cast<State*>(static_cast<HandleState*>(handle->data))->accept_some();
+      });
     });
   }
 

@@ -32,7 +32,10 @@ void Timer::start(std::int64_t delay_ms) {
   uv_update_time(state_->timer.loop);
   const std::int64_t loop_now = static_cast<std::int64_t>(uv_now(state_->timer.loop));
   uv_timer_start(
-      &state_->timer, [](uv_timer_t* timer) { static_cast<State*>(static_cast<HandleState*>(timer->data))->fired(); },
+      &state_->timer,
+      [](uv_timer_t* timer) {
+        EventLoop::of(timer->loop).guard([&] { static_cast<State*>(static_cast<HandleState*>(timer->data))->fired(); });
+      },
       static_cast<std::uint64_t>(std::max<std::int64_t>(due - loop_now, 0)), 0);
 }
 
@@ -63,7 +66,7 @@ Result<std::unique_ptr<Notifier>> Notifier::create(EventLoop& loop, std::functio
   auto state = std::make_shared<State>();
   state->notified = std::move(notified);
   const int error = uv_async_init(loop.handle(), &state->async, [](uv_async_t* async) {
-    static_cast<State*>(static_cast<HandleState*>(async->data))->notified();
+    EventLoop::of(async->loop).guard([&] { static_cast<State*>(static_cast<HandleState*>(async->data))->notified(); });
   });
   if (error != 0) return Status(Code::RESOURCE, fmt::format("cannot make a notifier: {}", uv_strerror(error)));
   state->attach(reinterpret_cast<uv_handle_t*>(&state->async), state);

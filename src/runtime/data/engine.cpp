@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <exception>
+#include <new>
 
 #include "base/kill_point.hpp"
 #include "base/log.hpp"
@@ -27,13 +29,56 @@ protocol::Env env_now() { return {io::now_ms(), {}}; }
 
 }  // namespace
 
-Engine::Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick)
-    : config_(config), straggler_ms_(straggler_ms), kick_(std::move(kick)), member_(std::move(config)) {
+Engine::Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick,
+               std::function<void()> alarm)
+    : config_(config),
+      straggler_ms_(straggler_ms),
+      kick_(std::move(kick)),
+      alarm_(std::move(alarm)),
+      member_(std::move(config)) {
   heartbeat_ms_ = member_.heartbeat_ms();
   timeout_ms_ = member_.peer_timeout_ms();
 }
 
 Engine::~Engine() { stop_threads(); }
+
+class Engine::Critical {
+ public:
+  explicit Critical(Engine& engine) : engine_(engine) {}
+  ~Critical() {
+    if (std::uncaught_exceptions() > before_) engine_.give_out();
+  }
+  Critical(const Critical&) = delete;
+  Critical& operator=(const Critical&) = delete;
+
+ private:
+  Engine& engine_;
+  const int before_ = std::uncaught_exceptions();
+};
+
+void Engine::exhausted() noexcept {
+  const Lock lock(mutex_);
+  give_out();
+}
+
+// Short sentences need no memory. What was overwritten is written back here and now: the tasks of io threads take memory,
+// and those that are at work already are waited for.
+void Engine::give_out() noexcept {
+  if (!ended_) ended_.emplace(Code::RESOURCE, "out of memory");
+  while (!ops_.empty()) {
+    const std::shared_ptr<OpRun> op = ops_.begin()->second;
+    detach(*op);
+    return_credit(*op);
+    if (!op->restoring && op->overwritten()) op->next_restore = 0;
+    while (op->snapshot && op->restore_some()) {
+    }
+    { const std::unique_lock wait(op->local_mutex); }
+    op->restoring = false;
+    end(*op, Status(Code::RESOURCE, "out of memory"));
+  }
+  changed_.notify_all();
+  alarm_();
+}
 
 Status Engine::start_threads(std::uint32_t count) {
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -49,14 +94,14 @@ void Engine::stop_threads() {
   // What they were restoring is nobody's work any more.
   const Lock lock(mutex_);
   stopped_ = true;
-  std::vector<std::shared_ptr<OpRun>> left;
-  for (const auto& [key, op] : ops_) {
-    if (op->restoring) left.push_back(op);
-  }
-  for (const auto& op : left) {
+  for (auto it = ops_.begin(); it != ops_.end();) {
+    const std::shared_ptr<OpRun> op = it->second;
+    ++it;
+    if (!op->restoring) continue;
     while (op->restore_some()) {
     }
     restored(*op);
+    it = ops_.begin();
   }
 }
 
@@ -65,8 +110,8 @@ void Engine::stop_threads() {
 void Engine::task(ControlTask task) {
   tasks_.push_back(std::move(task));
   if (kicked_) return;
-  kicked_ = true;
   kick_();
+  kicked_ = true;
 }
 
 std::deque<ControlTask> Engine::take_tasks() {
@@ -111,6 +156,7 @@ void Engine::perform(Actions& actions) {
       ++admitted_;
       changed_.notify_all();
     } else if (auto* ended = std::get_if<Member::Ended>(&action)) {
+      if (ended_) continue;  // out of memory before
       ended_ = ended->code == Code::OK ? Status(Code::ABORTED, "this communicator has left its group")
                                        : Status(ended->code, ended->text);
       changed_.notify_all();
@@ -193,7 +239,14 @@ Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   if (op->params.root == config_.id && call.recv != nullptr && !op->in_place() && call.count != 0) {
     std::memcpy(call.recv, call.send, call.count * op->element());
   }
-  if (op->coded) encode(*op);
+  if (op->coded) {
+    try {
+      encode(*op);
+    } catch (const std::bad_alloc&) {
+      const Lock lock(mutex_);
+      starve(*op);
+    }
+  }
   return op;
 }
 
@@ -245,6 +298,7 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.deadline_ms = op.called_ms + call.timeout_ms;
   op.slow_ms = patience_.limit_ms(op.params.kind, op.call.count * op.element());
   op.next_slow_ms = op.called_ms + op.slow_ms;
+  const Critical critical(*this);
   Actions actions;
   auto key = member_.start(call.tag, op.params, actions);
   if (!key.ok()) return key.status();
@@ -266,6 +320,15 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   return {};
 }
 
+// An operation for which memory was lacking ends for all.
+void Engine::starve(OpRun& op) {
+  if (op.ended) return;
+  const Critical critical(*this);
+  Actions actions;
+  member_.vote(op.key, wire::FaultReason::resource, "out of memory", actions);
+  perform(actions);
+}
+
 // For traces: which call this is.
 void Engine::trace(const char* what, const OpRun& op) const {
   log::message(log::Subsystem::data, log::Level::trace,
@@ -275,18 +338,19 @@ void Engine::trace(const char* what, const OpRun& op) const {
 
 void Engine::begin(OpRun& op) {
   return_credit(op);
-  const Status status =
-      op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
-  op.attempt_ms = io::now_ms();
-  op.straggler_asked = false;
-  trace("begins", op);
-  if (!status.ok()) {
+  try {
+    const Status status =
+        op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
+    op.attempt_ms = io::now_ms();
+    op.straggler_asked = false;
+    trace("begins", op);
+    if (status.ok()) return announce(op);
     Actions actions;
     member_.vote(op.key, wire::FaultReason::resource, status.text(), actions);
     perform(actions);
-    return;
+  } catch (const std::bad_alloc&) {
+    starve(op);
   }
-  announce(op);
 }
 
 void Engine::announce(OpRun& op) {
@@ -516,10 +580,13 @@ void Engine::restore(OpRun& op) {
 // A task a piece: in between the thread serves its strands, so nobody takes it for silent.
 void Engine::restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op) {
   thread.run([this, &thread, op] {
-    if (op->restore_some()) return restore_on(thread, op);
+    if (op->restore_some()) {
+      HAWSER_KILL_POINT("op.restoring");
+      return restore_on(thread, op);
+    }
     {
       const Lock lock(mutex_);
-      if (--op->restorers == 0) restored(*op);
+      if (--op->restorers == 0 && !op->ended) restored(*op);
     }
     thread.run_scheduled();
   });
@@ -803,6 +870,7 @@ bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
 void Engine::cancel(OpRun& op) {
   const Lock lock(mutex_);
   if (op.ended) return;
+  const Critical critical(*this);
   Actions actions;
   if (member_.has_coordinator()) {
     member_.vote(op.key, wire::FaultReason::cancelled, "the operation was cancelled", actions);
@@ -839,6 +907,7 @@ Status Engine::admit(std::int64_t timeout_ms) {
   if (!member_.is_member()) return {Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first"};
   if (admitting_) return {Code::INVALID_ARGUMENT, "another thread stands at an admission point of this communicator"};
   const std::uint64_t before = admitted_;
+  const Critical critical(*this);
   Actions actions;
   member_.step(Member::AdmitCalled{}, env_now(), actions);
   perform(actions);
@@ -866,6 +935,7 @@ Status Engine::leave(std::int64_t timeout_ms) {
     return {Code::TIMEOUT, fmt::format("{} operations were still open after {} ms", ops_.size(), timeout_ms)};
   }
   if (ended_) return *ended_;
+  const Critical critical(*this);
   Actions actions;
   member_.step(Member::LeaveCalled{}, env_now(), actions);
   perform(actions);
@@ -878,11 +948,15 @@ Status Engine::leave(std::int64_t timeout_ms) {
   return ended_->code() == Code::ABORTED ? Status{} : *ended_;
 }
 
-void Engine::abort() {
+void Engine::abort() noexcept {
   const Lock lock(mutex_);
-  Actions actions;
-  member_.step(Member::AbortCalled{}, env_now(), actions);
-  perform(actions);
+  try {
+    Actions actions;
+    member_.step(Member::AbortCalled{}, env_now(), actions);
+    perform(actions);
+  } catch (const std::bad_alloc&) {
+    give_out();
+  }
 }
 
 std::optional<Status> Engine::ended() {

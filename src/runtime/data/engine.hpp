@@ -75,14 +75,19 @@ struct OpReport {
 class Engine {
  public:
   // `kick` is called under no lock of the caller's when the outbox got its first task; it makes the control thread
-  // drain.
-  Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick);
+  // drain. `alarm`, which takes no memory, makes it close what it has (exhausted).
+  Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick,
+         std::function<void()> alarm);
   ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   Status start_threads(std::uint32_t count);
   void stop_threads();
+
+  // Any thread: memory was lacking where what was half done could not be undone. The membership ends with RESOURCE: the
+  // buffers are given back, every call returns, the others see a lost peer. Takes no memory.
+  void exhausted() noexcept;
 
   // ------------------------------------------------------------------------------------------------- control thread
   void step(const protocol::Member::Event& event);
@@ -109,7 +114,7 @@ class Engine {
   Status wait_joined(std::int64_t timeout_ms);
   Status admit(std::int64_t timeout_ms);
   Status leave(std::int64_t timeout_ms);
-  void abort();
+  void abort() noexcept;
   [[nodiscard]] std::optional<Status> ended();
   [[nodiscard]] bool is_member();
   wire::View view();
@@ -165,7 +170,11 @@ class Engine {
   };
   using Lock = std::unique_lock<std::mutex>;
 
+  // Around what changes the machine on a thread of the user: what an exception leaves half done ends the membership.
+  class Critical;
   Status start_locked(OpRun& op, const OpCall& call);
+  void give_out() noexcept;
+  void starve(OpRun& op);
   void perform(Actions& actions);
   void perform_view(const protocol::Member::ViewInstalled& installed);
   void drop_stale();
@@ -235,6 +244,7 @@ class Engine {
   const protocol::MemberConfig config_;
   const std::int64_t straggler_ms_;  // 0: no limit
   const std::function<void()> kick_;
+  const std::function<void()> alarm_;
   std::vector<std::unique_ptr<IoThread>> threads_;
   // Liveness, as the coordinator said.
   std::atomic<std::int64_t> heartbeat_ms_;

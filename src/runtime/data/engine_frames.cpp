@@ -215,13 +215,13 @@ void Engine::acknowledged(Strand& strand, std::uint32_t count) {
 
 void Engine::schedule(Strand& strand) {
   if (strand.shared.scheduled || strand.shared.lost) return;
-  strand.shared.scheduled = true;
-  strand.shared.idle = false;
   IoThread& thread = strand.thread();
   thread.scheduled.push_back(strand.shared_from_this());
+  strand.shared.scheduled = true;
+  strand.shared.idle = false;
   if (thread.posted || thread.on_thread()) return;  // an io thread looks at its list before it goes to sleep
-  thread.posted = true;
   thread.run([&thread] { thread.run_scheduled(); });
+  thread.posted = true;
 }
 
 std::vector<std::shared_ptr<Strand>> Engine::take_scheduled(IoThread& thread) {

@@ -16,6 +16,10 @@ Result<std::unique_ptr<IoThread>> IoThread::start(Engine& engine, std::size_t in
   auto loop = io::EventLoop::start(fmt::format("hawser-io{}", index));
   if (!loop.ok()) return loop.status();
   thread->loop_ = std::move(loop.value());
+  thread->loop_->on_exhausted([raw = thread.get()] {
+    raw->engine_.exhausted();
+    raw->close_all();
+  });
   return thread;
 }
 
@@ -23,13 +27,15 @@ IoThread::~IoThread() { stop(); }
 
 void IoThread::stop() {
   if (!loop_) return;
-  loop_->post([this] {
-    const auto strands = std::move(strands_);
-    strands_.clear();
-    for (const auto& strand : strands) strand->close();
-    watch_.reset();
-  });
+  loop_->call([this] { close_all(); });
   loop_->stop();
+}
+
+void IoThread::close_all() {
+  const auto strands = std::move(strands_);
+  strands_.clear();
+  for (const auto& strand : strands) strand->close();
+  watch_.reset();
 }
 
 void IoThread::own(std::shared_ptr<Strand> strand) {

@@ -42,6 +42,7 @@ class IoThread {
   bool posted = false;
 
  private:
+  void close_all();
   explicit IoThread(Engine& engine) : engine_(engine), scratch_(new std::byte[scratch_bytes]) {}
   void watch();
 

@@ -28,8 +28,8 @@ constexpr std::size_t in_place_bytes_min = 4096;  // less is cheaper through the
 
 // What is sent of a frame whose operation is gone: the receiver throws it away.
 const std::byte* zeros() {
-  static const auto bytes = std::make_unique<std::byte[]>(wire::data_bytes_max);
-  return bytes.get();
+  static std::byte bytes[wire::data_bytes_max];  // never written, so the kernel's page of zeros stands for all of it
+  return bytes;
 }
 
 }  // namespace
@@ -80,7 +80,7 @@ void Strand::set_interest() {
   uv_poll_start(&poll_->handle, wanted, [](uv_poll_t* handle, int status, int events) {
     // The strand may be closed by what it does here; its thread holds it until then, this until the end of the call.
     const std::shared_ptr<Strand> self = static_cast<Poll*>(handle->data)->strand->shared_from_this();
-    self->on_ready(status, events);
+    io::EventLoop::of(handle->loop).guard([&] { self->on_ready(status, events); });
   });
 }
 
