@@ -38,13 +38,13 @@ Call::Call(const hawser_comm_t* handle) : comm_(comms().find(handle)) {
     return;
   }
   const std::lock_guard hold(comm_->mutex);
-  ++comm_->calls;
   session_ = comm_->session;
   if (comm_->aborted) {
     status_ = aborted();
   } else if (!session_) {
     status_ = Status(Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first");
   }
+  ++comm_->calls;  // last: what throws before is not destroyed
 }
 
 Call::~Call() {

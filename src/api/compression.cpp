@@ -93,10 +93,14 @@ hawser_status_t hawser_residual_destroy(hawser_residual_t* residual) {
 }
 
 size_t hawser_compressed_bytes(const hawser_compression_t* compression, size_t count) {
-  hawser_compression_t asked;
-  if (compression == nullptr || !read_sized(compression, "hawser_compression_t", asked).ok()) return 0;
-  const auto format = codec::make_format(asked.codec, asked.block, asked.rounding);
-  return format.ok() ? codec::encoded_bytes(format.value(), count) : 0;
+  try {
+    hawser_compression_t asked;
+    if (compression == nullptr || !read_sized(compression, "hawser_compression_t", asked).ok()) return 0;
+    const auto format = codec::make_format(asked.codec, asked.block, asked.rounding);
+    return format.ok() ? codec::encoded_bytes(format.value(), count) : 0;
+  } catch (const std::bad_alloc&) {  // for the sentence about a setting that is not valid
+    return 0;
+  }
 }
 
 }  // extern "C"

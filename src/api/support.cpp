@@ -66,8 +66,12 @@ size_t hawser_dtype_size(hawser_dtype_t dtype) {
 }
 
 const char* hawser_build_info(void) {
-  static const std::string info = runtime::build_info();
-  return info.c_str();
+  try {
+    static const std::string info = runtime::build_info();
+    return info.c_str();
+  } catch (const std::bad_alloc&) {
+    return "{}";  // the next call tries again
+  }
 }
 
 }  // extern "C"

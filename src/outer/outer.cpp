@@ -88,6 +88,7 @@ Status Outer::describe() {
     if (Status status = share("momentum/", momentum_); !status.ok()) return status;
     if (!config_.delayed) continue;
     if (Status status = share("pending/", pending_); !status.ok()) return status;
+    pending_names_.push_back("pending/" + param.name);
   }
   return state_.add("counters", reinterpret_cast<std::byte*>(counters_.data()), counters_.size(), Dtype::u64);
 }
@@ -190,9 +191,11 @@ Status Outer::launch(const Session& session, const Limits& limits, double norm) 
   if (residual_) {
     call.coding->residual = residual_;
   }
+  auto flight = std::make_unique<Flight>(Flight{session, nullptr, norm});  // for what has started there must be one
   auto started = session->engine().start(call);
   if (!started.ok()) return started.status();
-  flight_ = std::make_unique<Flight>(Flight{session, std::move(started.value()), norm});
+  flight->op = std::move(started.value());
+  flight_ = std::move(flight);
   return {};
 }
 
@@ -232,7 +235,7 @@ Status Outer::land(Info& info) {
 void Outer::share_pending() {
   if (!config_.delayed) return;
   for (std::size_t i = 0; i < params_.size(); ++i) {
-    (void)state_.move("pending/" + params_[i].name, reinterpret_cast<std::byte*>(pending_.data() + offsets_[i]));
+    (void)state_.move(pending_names_[i], reinterpret_cast<std::byte*>(pending_.data() + offsets_[i]));
   }
 }
 

@@ -117,7 +117,8 @@ class Outer {
   std::vector<Param> params_;
   std::vector<std::size_t> offsets_;  // of each parameter in the flat vectors
   const Config config_;
-  std::string settings_;  // that must be equal, in words
+  std::string settings_;
+  std::vector<std::string> pending_names_;  // of the tensors that share_pending moves
   std::size_t count_ = 0;
   std::vector<float> anchor_;
   std::vector<float> momentum_;

@@ -47,7 +47,6 @@ AllReduceMany::AllReduceMany(Engine& engine, std::vector<OpCall> calls, ManyOpti
 }
 
 AllReduceMany::~AllReduceMany() {
-  end_open();  // there are some only when memory failed in between
   for (const Item& item : items_) {
     if (item.user_residual) item.user_residual->release();
   }
@@ -60,11 +59,18 @@ ManyReport AllReduceMany::run() {
   report.status = take_residuals();
   if (!report.status.ok()) return report;
   make_room();
-  report.status = reduce();
+  try {
+    report.status = reduce();
+  } catch (const std::bad_alloc&) {  // of bookkeeping, in the middle
+    end_round();
+    find_reruns();
+    const bool done = first_failure() == items_.end() && (which_.empty() || !options_.uniform);
+    if (!done) report.status = Status(Code::RESOURCE, "out of memory");
+  }
   find_reruns();
   report.uniform = report.status.ok() && which_.empty();
   report.first_failed = static_cast<std::size_t>(first_failure() - items_.cbegin());
-  if (!report.status.ok() && report.first_failed == items_.size()) report.first_failed = which_.front();
+  if (!report.status.ok() && report.first_failed == items_.size()) report.first_failed = which_.empty() ? 0 : which_[0];
   if (options_.uniform) report.status.ok() ? publish() : withhold(report.status, report.first_failed);
   report.rounds = rounds_;
   report.reruns = reruns_;
@@ -112,7 +118,7 @@ void AllReduceMany::keep_back() {
     }
   } catch (const std::bad_alloc&) {
     // The others learn it by items that this member votes to end. Such an item cannot commit, and is restored in place.
-    give_up(wire::FaultReason::resource, "no memory to keep the results of the list back until all are there");
+    fault_.emplace(OpCall::Fault{wire::FaultReason::resource, "no memory to keep the results of the list back"});
   }
 }
 
@@ -140,86 +146,87 @@ Status AllReduceMany::reduce() {
 }
 
 void AllReduceMany::run_items() {
-  std::size_t next = 0;
-  while (next < which_.size() || !open_.empty()) {
-    while (next < which_.size() && (stopped_ || open_.size() < (fault_ ? ending_in_flight : options_.in_flight))) {
-      if (!start(which_[next])) break;
-      if (items_[which_[next]].run) open_.push_back(which_[next]);
-      ++next;
+  oldest_ = unstarted_ = in_flight_ = 0;
+  for (const std::size_t index : which_) items_[index].ended = false;
+  while (oldest_ < which_.size()) {
+    while (unstarted_ < which_.size() && (stopped_ || in_flight_ < (fault_ ? ending_in_flight : options_.in_flight))) {
+      if (!start(items_[which_[unstarted_]])) break;
+      ++unstarted_;
     }
     look_for_interrupt();
-    if (open_.empty()) continue;
+    while (oldest_ < unstarted_ && reap(items_[which_[oldest_]])) ++oldest_;
     // The oldest goes first on the strands, so it is the next to end.
-    (void)engine_.wait_end(*items_[open_.front()].run, options_.interrupted ? look_ms : -1);
-    while (!open_.empty() && reap(items_[open_.front()])) open_.pop_front();
-  }
-}
-
-void AllReduceMany::end_open() {
-  for (const std::size_t index : open_) {
-    try {
-      engine_.cancel(*items_[index].run);
-    } catch (const std::bad_alloc&) {  // its deadline ends it
+    if (oldest_ < unstarted_) {
+      (void)engine_.wait_end(*items_[which_[oldest_]].run, options_.interrupted ? look_ms : -1);
     }
   }
-  for (const std::size_t index : open_) (void)engine_.wait_end(*items_[index].run, -1);
-  open_.clear();
 }
 
-// False: not now, when one of those in flight has ended.
-bool AllReduceMany::start(std::size_t index) {
-  Item& item = items_[index];
-  if (stopped_) {
-    item.result.report.status = *stopped_;
-    return true;
-  }
-  const std::int64_t left_ms = deadline_ms_ - io::now_ms();
-  if (left_ms <= 0) {
-    give_up(wire::FaultReason::timeout,
-            fmt::format("the deadline of {} ms for the whole list passed", options_.timeout_ms));
-  }
-  Status status;
+Status AllReduceMany::start_run(Item& item, std::int64_t left_ms, const std::optional<OpCall::Fault>& fault) {
   try {
     OpCall call = item.call;
-    call.timeout_ms = static_cast<std::uint32_t>(std::max<std::int64_t>(1, fault_ ? 1 : left_ms));
-    if (fault_) {
-      call.fault = *fault_;
+    call.timeout_ms = static_cast<std::uint32_t>(std::max<std::int64_t>(1, fault ? 1 : left_ms));
+    if (fault) {
+      call.fault = *fault;
       if (call.coding) call.coding->residual.reset();
     } else if (item.user_residual) {
       (void)call.coding->residual->write(item.user_residual->values(), item.user_residual->count());
     }
     auto started = engine_.start(call);
-    status = started.status();
     if (started.ok()) item.run = std::move(started.value());
+    return started.status();
   } catch (const std::bad_alloc&) {
-    status = Status(Code::RESOURCE, "out of memory");
+    return {Code::RESOURCE, "out of memory"};
   }
+}
+
+// False: not now, when one of those in flight has ended.
+bool AllReduceMany::start(Item& item) {
   wire::OpKey counted = next_;
   ++counted.sequence;
-  const bool in_step = engine_.next_key(options_.tag) == counted;
-  if (status.code() == Code::RESOURCE && !in_step && !open_.empty()) return false;
-  next_ = counted;
-  ++item.result.runs;
-  item.result.report.status = status;
-  item.generation = next_.generation;
-  if (status.ok()) return true;
-  // An item that others had ended before it came here has used its number. Otherwise no more can be started here: what
-  // is left counts as made, and the others see their deadlines pass.
-  if (!in_step) {
-    stopped_ = status;
-  } else if (options_.uniform) {
-    give_up(wire::FaultReason::cancelled, fmt::format("an item of its list failed: {}", status.text()));
+  const auto in_step = [&] { return engine_.next_key(options_.tag) == counted; };
+  Status status;
+  if (stopped_) {
+    status = *stopped_;
+  } else {
+    const std::int64_t left_ms = deadline_ms_ - io::now_ms();
+    if (left_ms <= 0) give_up(wire::FaultReason::timeout, "the deadline for the whole list passed", {});
+    status = start_run(item, left_ms, fault_);
+    if (status.code() == Code::RESOURCE && !in_step()) {
+      if (in_flight_ > 0) return false;  // when one has ended there may be memory, or room for an operation
+      // The others shall not wait for it in vain.
+      if (started_) status = start_run(item, left_ms, OpCall::Fault{wire::FaultReason::resource, "out of memory"});
+    }
   }
+  if (status.ok()) {
+    started_ = true;
+    ++item.result.runs;
+    ++in_flight_;
+    next_ = counted;
+    return true;
+  }
+  // An item that others had ended before it came here has used its number. Otherwise no more can be started here. What
+  // is left counts as made once something was started, and the others see their deadlines pass.
+  if (in_step()) {
+    started_ = true;
+    ++item.result.runs;
+  } else if (!stopped_) {
+    stopped_ = status;
+  }
+  end(item, status);
+  if (started_) next_ = counted;
   return true;
 }
 
 // False: it has not ended.
 bool AllReduceMany::reap(Item& item) {
+  if (item.ended) return true;
   if (!engine_.wait_end(*item.run, 0)) return false;
   OpReport report = engine_.wait(*item.run, 0);
   ManyItem& result = item.result;
   item.generation = item.run->key.generation;
   item.run.reset();
+  --in_flight_;
   result.participants.assign(report.participants.begin(), report.participants.end());
   result.weights.assign(report.weights.begin(), report.weights.end());
   report.participants = result.participants;
@@ -229,23 +236,59 @@ bool AllReduceMany::reap(Item& item) {
   report.bytes_sent += result.report.bytes_sent;
   report.bytes_received += result.report.bytes_received;
   report.time_us += result.report.time_us;
+  const Status status = report.status;
   result.report = std::move(report);
-  if (!result.report.status.ok() && options_.uniform) {
-    give_up(wire::FaultReason::cancelled, fmt::format("an item of its list failed: {}", result.report.status.text()));
-  }
+  end(item, status);
   return true;
 }
 
-void AllReduceMany::give_up(wire::FaultReason reason, std::string text) {
-  if (!fault_) fault_ = OpCall::Fault{reason, std::move(text)};
+void AllReduceMany::end(Item& item, const Status& status) {
+  item.result.report.status = status;
+  item.ended = true;
+  if (!status.ok() && options_.uniform) {
+    give_up(wire::FaultReason::cancelled, "an item of its list failed", status);
+  }
+}
+
+void AllReduceMany::give_up(wire::FaultReason reason, const char* why, const Status& status) {
+  if (fault_) return;
+  fault_.emplace(OpCall::Fault{reason, status.ok() ? std::string(why) : fmt::format("{}: {}", why, status.text())});
+}
+
+// Nothing is left in flight, and what of this round has not ended has failed.
+void AllReduceMany::end_round() noexcept {
+  for (std::size_t i = oldest_; i < unstarted_; ++i) {
+    const Item& item = items_[which_[i]];
+    try {
+      if (item.run) engine_.cancel(*item.run);
+    } catch (const std::bad_alloc&) {  // the membership has ended then, and the operation with it
+    }
+  }
+  for (std::size_t i = oldest_; i < which_.size(); ++i) {
+    Item& item = items_[which_[i]];
+    if (i >= unstarted_ && !item.run && started_) ++next_.sequence;
+    try {
+      if (item.run) (void)engine_.wait_end(*item.run, -1);
+      if (item.run) (void)reap(item);
+    } catch (const std::bad_alloc&) {  // of the sentence: it has failed
+    }
+    if (!item.ended) item.result.report.status = Status(Code::RESOURCE, "out of memory");
+    item.ended = true;
+  }
+  try {
+    engine_.skip_to(next_);
+  } catch (const std::bad_alloc&) {  // nothing was started under this tag
+  }
 }
 
 void AllReduceMany::look_for_interrupt() {
   if (!options_.interrupted || io::now_ms() < looked_ms_ + look_ms) return;
   looked_ms_ = io::now_ms();
   if (!options_.interrupted() || std::exchange(cancelled_, true)) return;
-  fault_ = OpCall::Fault{wire::FaultReason::cancelled, "the list was cancelled"};
-  for (const std::size_t index : open_) engine_.cancel(*items_[index].run);
+  fault_.emplace(OpCall::Fault{wire::FaultReason::cancelled, "the list was cancelled"});
+  for (std::size_t i = oldest_; i < unstarted_; ++i) {
+    if (const Item& item = items_[which_[i]]; item.run) engine_.cancel(*item.run);
+  }
 }
 
 void AllReduceMany::find_reruns() {

@@ -9,7 +9,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -75,6 +74,7 @@ class AllReduceMany {
     std::shared_ptr<Residual> user_residual;  // uniform: taken for the whole call, call.coding has one of its own
     std::shared_ptr<OpRun> run;               // in flight
     std::uint64_t generation = 0;
+    bool ended = false;  // the result below is that of this round
     ManyItem result;
   };
 
@@ -83,10 +83,12 @@ class AllReduceMany {
   void keep_back();
   Status reduce();
   void run_items();
-  void end_open();
-  bool start(std::size_t index);
+  bool start(Item& item);
+  Status start_run(Item& item, std::int64_t left_ms, const std::optional<OpCall::Fault>& fault);
   bool reap(Item& item);
-  void give_up(wire::FaultReason reason, std::string text);
+  void end(Item& item, const Status& status);
+  void end_round() noexcept;
+  void give_up(wire::FaultReason reason, const char* why, const Status& status);
   void look_for_interrupt();
   void find_reruns();
   [[nodiscard]] std::vector<Item>::const_iterator first_failure() const;
@@ -98,8 +100,11 @@ class AllReduceMany {
   std::vector<Item> items_;
   std::vector<std::size_t> which_;                     // items of this round
   std::vector<std::span<const PeerId>> participants_;  // of each item; room is made before anything starts
-  std::deque<std::size_t> open_;
-  wire::OpKey next_;  // of the next call, as everyone counts
+  std::size_t oldest_ = 0;                             // of which_: those before have ended
+  std::size_t unstarted_ = 0;                          // of which_: this one and those behind; >= oldest_
+  std::size_t in_flight_ = 0;                          // between the two
+  wire::OpKey next_;                                   // of the next call, as everyone counts
+  bool started_ = false;                               // any
   std::int64_t deadline_ms_ = 0;
   std::int64_t looked_ms_ = 0;
   std::optional<OpCall::Fault> fault_;  // the items are not wanted any more: the rest is started to be ended

@@ -124,7 +124,7 @@ class Communicator::Control {
   void part(PeerId peer);
   void view_installed(const Member::ViewInstalled& installed);
   void dial(StrandKey key);
-  void dial_failed(StrandKey key, const std::string& why);
+  void dial_failed(StrandKey key, const Status& why);
   void dial_again(StrandKey key);
   void accept(std::unique_ptr<io::TcpStream> stream);
   void on_strand_hello(std::uint64_t id, const wire::StrandHello& hello);
@@ -256,7 +256,7 @@ void Communicator::Control::perform(ControlTask& task) {
   } else if (auto* lost = std::get_if<StrandLost>(&task)) {
     if (lost->link_lost) engine_->step(Member::LinkLost{lost->peer});
     if (lost->dialled && met_.contains(lost->peer)) {
-      dial_failed({lost->peer, lost->index}, lost->why);
+      dial_failed({lost->peer, lost->index}, Status(Code::PEER_LOST, lost->why));
     } else {
       watch_links();  // the other end dials
     }
@@ -515,17 +515,18 @@ void Communicator::Control::dial(StrandKey key) {
         auto it = dials_.find(key);
         if (it == dials_.end()) return;
         const auto gone = std::move(it->second.connector);
-        if (!stream.ok()) return dial_failed(key, stream.status().text());
+        if (!stream.ok()) return dial_failed(key, stream.status());
         ControlChannel::Handler handler;
         handler.on_message = [this, key](const wire::Message& message) {
           auto found = dials_.find(key);
           if (found == dials_.end()) return;
           if (!std::holds_alternative<wire::StrandAccept>(message)) {
-            return dial_failed(key, fmt::format("answered {} to StrandHello", message_name(message)));
+            return dial_failed(
+                key, Status(Code::PEER_LOST, fmt::format("answered {} to StrandHello", message_name(message))));
           }
           auto released = found->second.channel->release();
           const auto channel = std::move(found->second.channel);
-          if (!released.ok()) return dial_failed(key, released.status().text());
+          if (!released.ok()) return dial_failed(key, released.status());
           dials_.erase(found);
           up_.insert(key);
           engine_->add_strand(key.first, key.second, true, std::move(released.value().fd),
@@ -534,7 +535,7 @@ void Communicator::Control::dial(StrandKey key) {
           if (key.second == 0) engine_->step(Member::Linked{key.first});
         };
         handler.on_closed = [this, key, address](const Status& why) {
-          dial_failed(key, fmt::format("{}: {}", address, why.text()));
+          dial_failed(key, Status(why.code(), fmt::format("{}: {}", address, why.text())));
         };
         ControlChannelOptions options;
         options.log_limit = &log_limit_;
@@ -544,16 +545,17 @@ void Communicator::Control::dial(StrandKey key) {
       });
 }
 
-void Communicator::Control::dial_failed(StrandKey key, const std::string& why) {
+void Communicator::Control::dial_failed(StrandKey key, const Status& why) {
   up_.erase(key);
   if (!met_.contains(key.first) || ended_) return;
+  if (!engine_->is_member() && why.code() == Code::RESOURCE) return join_failed(why);  // of this machine
   Dial& attempt = dials_[key];
   attempt.connector.reset();
   attempt.channel.reset();
-  attempt.last_failure = why;
+  attempt.last_failure = why.text();
   if (key.second == 0 && !engine_->is_member()) engine_->step(Member::LinkLost{key.first});
   log::message(log::Subsystem::net, log::Level::debug, "strand {} to {}: {}; trying again", key.second,
-               short_name(key.first), why);
+               short_name(key.first), why.text());
   attempt.retry = std::make_unique<io::Timer>(*loop_, [this, key] { dial_again(key); });
   attempt.retry->start(attempt.delay_ms);
   attempt.delay_ms = std::min(2 * attempt.delay_ms, retry_ms_max);

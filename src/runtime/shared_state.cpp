@@ -22,9 +22,15 @@ Status SharedState::add(const std::string& name, std::byte* data, std::size_t co
   if (layout_.blocks() + blocks > std::numeric_limits<std::uint32_t>::max()) {
     return {Code::RESOURCE, fmt::format("tensor {} makes the state larger than 2^32 blocks of 256 KiB", name)};
   }
-  if (Status status = layout_.add(name, dtype, count); !status.ok()) return status;
   tensors_.push_back(data);
-  return {};
+  try {
+    Status status = layout_.add(name, dtype, count);
+    if (!status.ok()) tensors_.pop_back();
+    return status;
+  } catch (...) {  // no memory: as it was
+    tensors_.pop_back();
+    throw;
+  }
 }
 
 Status SharedState::move(const std::string& name, std::byte* data) {

@@ -37,6 +37,7 @@ class Coordinator {
     handle_ = nullptr;
   }
   [[nodiscard]] const std::string& address() const { return address_; }
+  [[nodiscard]] hawser_coordinator_t* get() const { return handle_; }
 
  private:
   hawser_coordinator_t* handle_ = nullptr;

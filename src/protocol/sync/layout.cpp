@@ -52,9 +52,16 @@ Status Layout::add(const std::string& name, Dtype dtype, std::uint64_t count) {
                                         wire::sync_bytes_max)};
   }
   const std::uint64_t bytes = count * dtype_size(dtype);
-  by_name_.emplace(name, tensors().size());
+  const std::size_t index = tensors().size();
   description_.tensors.push_back({name, dtype, count});
-  first_block_.push_back(blocks_);
+  try {
+    first_block_.push_back(blocks_);
+    by_name_.emplace(name, index);
+  } catch (...) {  // no memory: as it was
+    description_.tensors.pop_back();
+    first_block_.resize(index);
+    throw;
+  }
   encoded_bytes_ = encoded_bytes;
   bytes_ += bytes;
   blocks_ += bytes / sync_block_bytes + (bytes % sync_block_bytes == 0 ? 0 : 1);

@@ -23,6 +23,7 @@ using protocol::Member;
 
 constexpr std::size_t light_bytes_max = 64U << 10;  // an operation up to this size rides with its control frames
 constexpr std::size_t copy_bytes = 2U << 20;        // piece of a local copy
+constexpr std::size_t actions_usual = 16;           // room is made for as many before anything is changed
 
 // No machine of a member asks for random numbers.
 protocol::Env env_now() { return {io::now_ms(), {}}; }
@@ -42,27 +43,17 @@ Engine::Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::f
 
 Engine::~Engine() { stop_threads(); }
 
-class Engine::Critical {
- public:
-  explicit Critical(Engine& engine) : engine_(engine) {}
-  ~Critical() {
-    if (std::uncaught_exceptions() > before_) engine_.give_out();
-  }
-  Critical(const Critical&) = delete;
-  Critical& operator=(const Critical&) = delete;
-
- private:
-  Engine& engine_;
-  const int before_ = std::uncaught_exceptions();
-};
+Engine::Critical::~Critical() {
+  if (std::uncaught_exceptions() > before_) engine_.give_out();
+}
 
 void Engine::exhausted() noexcept {
   const Lock lock(mutex_);
   give_out();
 }
 
-// Short sentences need no memory. What was overwritten is written back here and now: the tasks of io threads take memory,
-// and those that are at work already are waited for.
+// Short sentences need no memory. What was overwritten is written back here and now: the tasks of io threads take
+// memory, and those that are at work already are waited for.
 void Engine::give_out() noexcept {
   if (!ended_) ended_.emplace(Code::RESOURCE, "out of memory");
   while (!ops_.empty()) {
@@ -298,8 +289,9 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.deadline_ms = op.called_ms + call.timeout_ms;
   op.slow_ms = patience_.limit_ms(op.params.kind, op.call.count * op.element());
   op.next_slow_ms = op.called_ms + op.slow_ms;
-  const Critical critical(*this);
   Actions actions;
+  actions.reserve(actions_usual);
+  const Critical critical(*this);
   auto key = member_.start(call.tag, op.params, actions);
   if (!key.ok()) return key.status();
   op.key = key.value();
@@ -323,6 +315,7 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
 // An operation for which memory was lacking ends for all.
 void Engine::starve(OpRun& op) {
   if (op.ended) return;
+  op.laid_out = false;
   const Critical critical(*this);
   Actions actions;
   member_.vote(op.key, wire::FaultReason::resource, "out of memory", actions);
@@ -338,13 +331,15 @@ void Engine::trace(const char* what, const OpRun& op) const {
 
 void Engine::begin(OpRun& op) {
   return_credit(op);
+  op.laid_out = false;
   try {
     const Status status =
         op.begin_attempt(member_.view().epoch, member_.ledger().participants(op.key.generation), config_.id);
     op.attempt_ms = io::now_ms();
     op.straggler_asked = false;
     trace("begins", op);
-    if (status.ok()) return announce(op);
+    op.laid_out = status.ok();
+    if (op.laid_out) return announce(op);
     Actions actions;
     member_.vote(op.key, wire::FaultReason::resource, status.text(), actions);
     perform(actions);
@@ -490,6 +485,7 @@ void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
 void Engine::unit_done(OpRun& op) {
   trace("has its result", op);
   HAWSER_KILL_POINT("op.finished");
+  const Critical critical(*this);
   Actions actions;
   member_.finished(op.key, op.epoch, {op.digest.high, op.digest.low}, actions);
   perform(actions);
@@ -612,7 +608,10 @@ void Engine::end(OpRun& op, const Status& status) {
   op.ended_us = now_us();
   ++(status.ok() ? metrics_.ops_committed : metrics_.ops_failed);
   if (status.ok() && op.attempts == 1) {
-    patience_.took(op.params.kind, op.call.count * op.element(), op.ended_us - op.started_us);
+    try {
+      patience_.took(op.params.kind, op.call.count * op.element(), op.ended_us - op.started_us);
+    } catch (const std::bad_alloc&) {  // one sample less
+    }
   }
   ops_.erase(op.key);
   op.done.notify_all();
@@ -655,7 +654,7 @@ void Engine::take_stash(OpRun& op) {
   for (const Stashed& piece : pieces) {
     if (auto link = links_.find(piece.from); link != links_.end()) link->second.stashed -= piece.payload.size();
     std::string why;
-    if (op.ended || op.restoring || piece.header.epoch != op.epoch) continue;
+    if (op.ended || op.restoring || !op.laid_out || piece.header.epoch != op.epoch) continue;
     if (op.sync() != nullptr) {
       if (piece.header.type == wire::FrameType::note && piece.header.check == op.check) {
         (void)hear(op, piece.from, piece.payload.bytes(), why);
@@ -907,8 +906,9 @@ Status Engine::admit(std::int64_t timeout_ms) {
   if (!member_.is_member()) return {Code::NOT_MEMBER, "not a member of the group; call hawser_comm_join first"};
   if (admitting_) return {Code::INVALID_ARGUMENT, "another thread stands at an admission point of this communicator"};
   const std::uint64_t before = admitted_;
-  const Critical critical(*this);
   Actions actions;
+  actions.reserve(actions_usual);
+  const Critical critical(*this);
   member_.step(Member::AdmitCalled{}, env_now(), actions);
   perform(actions);
   if (admitted_ != before) return {};
@@ -935,8 +935,9 @@ Status Engine::leave(std::int64_t timeout_ms) {
     return {Code::TIMEOUT, fmt::format("{} operations were still open after {} ms", ops_.size(), timeout_ms)};
   }
   if (ended_) return *ended_;
-  const Critical critical(*this);
   Actions actions;
+  actions.reserve(actions_usual);
+  const Critical critical(*this);
   member_.step(Member::LeaveCalled{}, env_now(), actions);
   perform(actions);
   if (!changed_.wait_until(lock, deadline, [&] { return ended_.has_value(); })) {

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <map>
 #include <memory>
@@ -170,8 +171,18 @@ class Engine {
   };
   using Lock = std::unique_lock<std::mutex>;
 
-  // Around what changes the machine on a thread of the user: what an exception leaves half done ends the membership.
-  class Critical;
+  // Around what changes the machine: what an exception leaves half done there ends the membership.
+  class Critical {
+   public:
+    explicit Critical(Engine& engine) : engine_(engine) {}
+    ~Critical();
+    Critical(const Critical&) = delete;
+    Critical& operator=(const Critical&) = delete;
+
+   private:
+    Engine& engine_;
+    const int before_ = std::uncaught_exceptions();
+  };
   Status start_locked(OpRun& op, const OpCall& call);
   void give_out() noexcept;
   void starve(OpRun& op);

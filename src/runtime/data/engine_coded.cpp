@@ -11,10 +11,14 @@ namespace hawser::runtime {
 // Piece by piece, so that the first units leave while the rest is being encoded. The codes serve every attempt.
 void Engine::encode(OpRun& op) {
   for (std::size_t block = 0; block < op.coded->blocks();) {
+    {
+      const Lock lock(mutex_);
+      if (op.ended || !op.laid_out) return;
+    }
     block = op.coded->encode_from(block);
     const Lock lock(mutex_);
     op.coded->encoded = block;
-    if (op.ended) return;
+    if (op.ended || !op.laid_out) return;
     release(op);
   }
 }

@@ -66,6 +66,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     return Verdict::discard;
   }
   if (OpRun* op = find(header.key); op != nullptr && !op->restoring) {
+    if (!op->laid_out) return Verdict::discard;
     if (op->sync() != nullptr) {
       const bool fits =
           header.check == op->check && (header.type == wire::FrameType::note ||
@@ -130,7 +131,7 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
       }
     } else if (OpRun* op = find(header.key)) {
       const auto rank = op->rank_of(strand.peer());
-      const bool same = op->epoch == header.epoch && begin.value().params == op->params;
+      const bool same = op->laid_out && op->epoch == header.epoch && begin.value().params == op->params;
       if (rank && same) partner_begun(*op, *rank, begin.value().weight);
     }
   }
@@ -165,7 +166,7 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffe
     return true;
   }
   link->second.stashed -= payload.size();
-  if (op == nullptr || op->restoring || op->epoch != header.epoch) return true;
+  if (op == nullptr || op->restoring || !op->laid_out || op->epoch != header.epoch) return true;
   // The call came while the bytes did.
   if (op->sync() != nullptr) {
     const bool fits = header.type == wire::FrameType::note && header.check == op->check;

@@ -30,6 +30,7 @@ void Engine::perform_sync(OpRun& op, protocol::Sync::Actions& actions) {
   for (protocol::Sync::Action& action : actions) {
     if (op.attempt.load() != attempt) return;  // it has ended, or begun again, by one of them
     Actions orders;
+    std::optional<Critical> critical;
     if (auto* send = std::get_if<protocol::Sync::Send>(&action)) {
       send_small(links_[send->to], {.type = wire::FrameType::note, .epoch = op.epoch, .key = op.key, .check = op.check},
                  wire::encode_sync(send->message));
@@ -39,8 +40,10 @@ void Engine::perform_sync(OpRun& op, protocol::Sync::Actions& actions) {
       wake(link);
     } else if (auto* finished = std::get_if<protocol::Sync::Finished>(&action)) {
       trace("has its result", op);
+      critical.emplace(*this);
       member_.finished(op.key, op.epoch, finished->digest, orders);
     } else if (auto* vote = std::get_if<protocol::Sync::Vote>(&action)) {
+      critical.emplace(*this);
       member_.vote(op.key, vote->reason, vote->text, orders);
     }
     perform(orders);
@@ -68,7 +71,8 @@ bool Engine::on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffe
   const Lock lock(mutex_);
   taken_in(strand, payload.size());
   OpRun* const op = find(header.key);
-  if (op == nullptr || op->sync() == nullptr || op->epoch != header.epoch || op->check != header.check) return true;
+  if (op == nullptr || op->sync() == nullptr || !op->laid_out) return true;
+  if (op->epoch != header.epoch || op->check != header.check) return true;
   if (header.type == wire::FrameType::note) return hear(*op, strand.peer(), payload.bytes(), why);
   if (!op->sync()->machine.block_expected(strand.peer(), header.slice, payload.size())) return true;
   op->bytes_received += payload.size();

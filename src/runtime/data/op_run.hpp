@@ -109,6 +109,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::int64_t called_ms = 0;
   std::int64_t slow_ms = 0;       // longer than this is unusual
   std::int64_t next_slow_ms = 0;  // when it is next said whom it waits for
+  bool laid_out = false;  // the attempt below is whole; else memory lacked for it, and what comes for it is thrown away
 
   // The current attempt; `attempt` changes with every one, and once more at the end, so that what belongs to an old one
   // can be told.

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -70,13 +71,17 @@ bool disarm() {
   return fired.load();
 }
 
-long sweep(What what, Where where, const std::function<void(long n)>& once) {
+long sweep(What what, Where where, const std::function<void()>& attempt, const std::function<void(bool)>& after) {
   constexpr long dense = 24;
   static const bool full = std::getenv("HAWSER_SWEEP_FULL") != nullptr;
+  long failures = 0;
   for (long n = 1;; n += full || n < dense ? 1 : n / 6) {
     arm(what, where, n);
-    once(n);
-    if (!disarm()) return n - 1;
+    attempt();
+    const bool failed = disarm();
+    after(failed);
+    if (!failed) return failures;
+    ++failures;
   }
 }
 
@@ -119,7 +124,8 @@ void* __wrap_mmap(void* address, std::size_t length, int protection, int flags, 
 }
 
 // Called from the C++ library, so it takes its place by its name.
-int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*run)(void*), void* argument) {
+[[gnu::visibility("default")]] int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
+                                                  void* (*run)(void*), void* argument) {
   using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
   static const auto next = reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"));
   if (failing::hit(failing::What::thread)) return EAGAIN;

@@ -1,6 +1,7 @@
-// What a test can make fail: the n-th allocation, or the n-th thread, on the threads that it means. operator new, calloc,
-// mmap and pthread_create of this program are those of failing.cpp, for the library in it too. (malloc is left alone: what
-// the library allocates by itself goes through these; libuv aborts the process when its own tables cannot grow.)
+// What a test can make fail: the n-th allocation, or the n-th thread, on the threads that it means. operator new,
+// calloc, mmap and pthread_create of this program are those of failing.cpp, for the library in it too. (malloc is left
+// alone: what the library allocates by itself goes through these; libuv aborts the process when its own tables cannot
+// grow.)
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,9 @@ void arm(What what, Where where, long n, bool all_after = false);
 // Whether one has failed. Nothing fails any more.
 bool disarm();
 
-// Runs `once` with the first, second, ... one failing until it gets through without a failure; gives how many there
-// were. From the 24th on only some, farther and farther apart, unless HAWSER_SWEEP_FULL is set.
-long sweep(What what, Where where, const std::function<void(long n)>& once);
+// Runs `attempt` with the first, second, ... one failing, and `after` with whether it was, until nothing fails any
+// more; gives how many failures there were. From the 24th on only some, farther and farther apart, unless
+// HAWSER_SWEEP_FULL is set in the environment.
+long sweep(What what, Where where, const std::function<void()>& attempt, const std::function<void(bool failed)>& after);
 
 }  // namespace failing
