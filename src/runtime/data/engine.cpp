@@ -576,7 +576,12 @@ void Engine::restore(OpRun& op) {
 // A task a piece: in between the thread serves its strands, so nobody takes it for silent.
 void Engine::restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op) {
   thread.run([this, &thread, op] {
-    if (op->restore_some()) {
+    bool more = false;
+    {
+      const std::shared_lock hold(op->local_mutex);
+      more = op->restore_some();
+    }
+    if (more) {
       HAWSER_KILL_POINT("op.restoring");
       return restore_on(thread, op);
     }
