@@ -122,8 +122,9 @@ clang=()
 if [[ -n $fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; then
   clang=(clang)
 fi
-# etcd: what the store in etcd is tested against. The tests start their own; where there is none they are skipped.
-hawser_apt etcd-server "${clang[@]}"
+# etcd is what the store in etcd is tested against; ip, ss and nft make and break networks in namespaces. Tests that miss
+# them, or may not use them, are skipped.
+hawser_apt etcd-server iproute2 nftables "${clang[@]}"
 hawser_venv scikit-learn ml_dtypes mypy matplotlib
 [[ -z $torch ]] || hawser_torch
 

@@ -199,7 +199,8 @@ struct Welcome {
   bool operator==(const Welcome&) const = default;
 };
 // coordinator -> peer, then it closes. code is a hawser_status_t; NO_COORDINATOR: this one does not lead the group, ask
-// another. A member believes EXPELLED only from a coordinator that leads its lineage.
+// another; lineage not zero: but the group exists, so no other coordinator may form it anew. A member believes EXPELLED
+// only from a coordinator that leads its lineage.
 struct Refuse {
   LineageId lineage;
   std::uint32_t code = 0;

@@ -24,68 +24,176 @@ bool is_definite(Code code) {
 
 }  // namespace
 
-void Checker::decided(std::uint32_t run, std::uint32_t group, const wire::View& view) {
-  std::uint64_t& newest = newest_[{run, group}];
-  if (view.number != newest + 1) violation("view {} of group {} follows view {}", view.number, group, newest);
-  newest = view.number;
+LineageIndex Checker::lineage_of(const LineageId& id) {
+  auto [it, fresh] = indices_.try_emplace(id, static_cast<LineageIndex>(lineages_.size() + 1));
+  if (fresh) {
+    lineages_.emplace_back();
+    lineages_.back().id = id;
+  }
+  return it->second;
+}
+
+const wire::View* Checker::newest_view(LineageIndex lineage) const {
+  if (lineage == 0) return nullptr;
+  auto it = decisions_.find({lineage, lineages_[lineage - 1].newest});
+  return it == decisions_.end() ? nullptr : &it->second.install.view;
+}
+
+// Whoever decides, every number of a lineage has one view with one list of outcomes. Only a coordinator that is alone and
+// forgets may decide anew on what nobody has heard of.
+void Checker::decided(std::uint32_t group, const wire::Install& install, bool held) {
+  const wire::View& view = install.view;
+  const LineageIndex index = lineage_of(view.lineage);
+  Lineage& lineage = lineages_[index - 1];
+  if (lineage.outside) return;
+  lineage.group = group;
+  auto it = decisions_.find({index, view.number});
+  if (it != decisions_.end()) {
+    const wire::Install& known = it->second.install;
+    const bool same = known.view == view && known.sealed == install.sealed && known.outcomes == install.outcomes &&
+                      known.departures == install.departures && known.admit_target == install.admit_target;
+    if (same) {
+      it->second.held = it->second.held || held;
+      return;
+    }
+    if (it->second.held || !lineage.forgotten) {
+      violation("view {} of lineage {} is decided twice: {} members and {} outcomes, {} members and {} outcomes",
+                view.number, index, known.view.members.size(), known.outcomes.size(), view.members.size(),
+                install.outcomes.size());
+    }
+  }
+  if (auto before = decisions_.find({index, view.number - 1}); before != decisions_.end()) {
+    check_succession(before->second.install.view, view);
+    std::set<PeerId> gone;
+    for (const auto& departure : install.departures) gone.insert(departure.id);
+    if (!gone.empty() && 2 * gone.size() >= before->second.install.view.members.size()) lineage.halved = true;
+  } else if (view.number == 1 && (view.epoch != 1 || view.generation != 1 || view.members.empty())) {
+    violation("the first view has epoch {}, generation {} and {} members", view.epoch, view.generation,
+              view.members.size());
+  }
+  lineage.newest = std::max(lineage.newest, view.number);
+  decisions_[{index, view.number}] = Decision{install, held, 0};
+  if (view.epoch == view.number && view.generation == view.number) world_.formed(index, group, view.number);
+}
+
+void Checker::check_succession(const wire::View& before, const wire::View& view) const {
   std::set<PeerId> ids;
   for (const auto& member : view.members) {
     if (!ids.insert(member.peer.id).second) violation("view {} names a member twice", view.number);
     if (member.joined > view.generation) violation("view {}: a member joined after its generation", view.number);
   }
-  if (view.number > 1) {
-    const wire::View& before = views_.at({run, group, view.number - 1});
-    bool lost = false;
-    for (const auto& member : before.members) lost = lost || !ids.contains(member.peer.id);
-    bool gained = false;
-    std::set<PeerId> old;
-    for (const auto& member : before.members) old.insert(member.peer.id);
-    for (const PeerId& id : ids) gained = gained || !old.contains(id);
-    const bool formed = before.members.empty() && !ids.empty();
-    if ((view.epoch == view.number) != (lost || formed) || (view.generation == view.number) != gained) {
-      violation("view {}: epoch {} and generation {} do not tell what changed", view.number, view.epoch,
-                view.generation);
-    }
-    if (view.epoch != view.number && view.epoch != before.epoch)
-      violation("view {}: epoch {}", view.number, view.epoch);
-    if (view.generation != view.number && view.generation != before.generation) {
-      violation("view {}: generation {}", view.number, view.generation);
-    }
-    if (lost && gained) violation("view {} removes and admits", view.number);
-    // The ranks of those who stay keep their order, newcomers follow.
-    auto at = view.members.begin();
-    for (const auto& member : before.members) {
-      if (!ids.contains(member.peer.id)) continue;
-      if (at == view.members.end() || *at != member) violation("view {} changes the order of members", view.number);
-      ++at;
-    }
+  bool lost = false;
+  for (const auto& member : before.members) lost = lost || !ids.contains(member.peer.id);
+  bool gained = false;
+  std::set<PeerId> old;
+  for (const auto& member : before.members) old.insert(member.peer.id);
+  for (const PeerId& id : ids) gained = gained || !old.contains(id);
+  const bool formed = before.members.empty() && !ids.empty();
+  if ((view.epoch == view.number) != (lost || formed) || (view.generation == view.number) != gained) {
+    violation("view {}: epoch {} and generation {} do not tell what changed", view.number, view.epoch, view.generation);
   }
-  views_[{run, group, view.number}] = view;
+  if (view.epoch != view.number && view.epoch != before.epoch) violation("view {}: epoch {}", view.number, view.epoch);
+  if (view.generation != view.number && view.generation != before.generation) {
+    violation("view {}: generation {}", view.number, view.generation);
+  }
+  if (lost && gained) violation("view {} removes and admits", view.number);
+  if (view.rule != before.rule) violation("view {} changes the rule", view.number);
+  // The ranks of those who stay keep their order, newcomers follow.
+  auto at = view.members.begin();
+  for (const auto& member : before.members) {
+    if (!ids.contains(member.peer.id)) continue;
+    if (at == view.members.end() || *at != member) violation("view {} changes the order of members", view.number);
+    ++at;
+  }
+}
+
+void Checker::announced(std::uint32_t coordinator, std::uint32_t group, const wire::Install& install) {
+  const std::pair<LineageIndex, std::uint64_t> key{lineage_of(install.view.lineage), install.view.number};
+  const bool first = !decisions_.contains(key);
+  decided(group, install, false);
+  if (auto it = decisions_.find(key); first && it != decisions_.end()) it->second.decider = coordinator;
 }
 
 void Checker::installed(const Peer& peer, const wire::View& before, const wire::Install& install) {
-  auto it = views_.find({peer.run(), peer.group(), install.view.number});
-  if (it == views_.end() || it->second != install.view) {
-    violation("{} installs a view {} that nobody decided on", peer.name(), install.view.number);
-  }
-  if (before.number != 0 && install.view.number != before.number + 1) {
+  const LineageIndex index = lineage_of(install.view.lineage);
+  decided(peer.group(), install, true);
+  if (lineages_[index - 1].outside) return;
+  if (before.number != 0 && before.lineage == install.view.lineage && install.view.number != before.number + 1) {
     violation("{} goes from view {} to view {}", peer.name(), before.number, install.view.number);
   }
   for (const auto& gone : install.departures) {
     if (gone.left) continue;
-    losses_.insert({peer.run(), peer.group()});
+    losses_.insert(index);
     const Peer& lost = world_.peer(gone.id);
-    if (!lost.disturbed()) {
+    if (gone.text.find("straggler_ms") != std::string::npos) {
+      if (!stragglers_.contains(index)) violation("{} was removed as a straggler: {}", lost.name(), gone.text);
+      world_.peer(gone.id).disturb();
+      world_.counters.count(Sometimes::straggler_removed);
+    } else if (!lost.disturbed() && lost.lineage() == index) {
       violation("{} was removed though nothing happened to it: {}", lost.name(), gone.text);
     }
   }
 }
 
+void Checker::proposed(std::uint32_t group, const wire::Install& install) {
+  lineages_[lineage_of(install.view.lineage) - 1].group = group;
+  proposals_[install.term] = install;
+}
+
+void Checker::accepted(const wire::Term& term) {
+  auto it = proposals_.find(term);
+  if (it == proposals_.end()) return;
+  Lineage& lineage = lineages_[lineage_of(it->second.view.lineage) - 1];
+  if (!lineage.agreed_to || lineage.agreed_to->term < term) lineage.agreed_to = it->second;
+}
+
+void Checker::memory_lost(bool wrong) {
+  for (Lineage& lineage : lineages_) {
+    lineage.forgotten = true;
+    if (lineage.halved || wrong) lineage.outside = true;
+  }
+}
+
+bool Checker::has_majority(const wire::View& view) const {
+  std::set<PeerId> living;
+  for (const auto& member : view.members) {
+    const Peer& peer = world_.peer(member.peer.id);
+    // A newcomer that has not heard of it may be a member of another group by now.
+    const bool elsewhere = peer.lineage() != 0 && lineages_[peer.lineage() - 1].id != view.lineage;
+    if (world_.scheduler.alive(peer.actor()) && !elsewhere) living.insert(member.peer.id);
+  }
+  return protocol::is_majority(view, living);
+}
+
+bool Checker::lacks_majority(std::uint32_t group) const {
+  for (std::size_t i = 0; i < lineages_.size(); ++i) {
+    const Lineage& lineage = lineages_[i];
+    if (lineage.group != group) continue;
+    const wire::View* newest = newest_view(static_cast<LineageIndex>(i + 1));
+    if (newest != nullptr && !has_majority(*newest)) return true;
+    if (lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest && !has_majority(lineage.agreed_to->view)) {
+      return true;
+    }
+  }
+  return false;
+}
+
+bool Checker::is_outside(std::uint32_t group) const {
+  return std::any_of(lineages_.begin(), lineages_.end(),
+                     [&](const Lineage& lineage) { return lineage.group == group && lineage.outside; });
+}
+
 bool Checker::in_newest_view(const Peer& peer) const {
-  auto newest = newest_.find({peer.run(), peer.group()});
-  if (newest == newest_.end()) return false;
-  const auto& members = views_.at({peer.run(), peer.group(), newest->second}).members;
-  return std::any_of(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == peer.id(); });
+  for (std::size_t i = 0; i < lineages_.size(); ++i) {
+    if (lineages_[i].group != peer.group()) continue;
+    const wire::View* newest = newest_view(static_cast<LineageIndex>(i + 1));
+    if (newest == nullptr) continue;
+    if (std::any_of(newest->members.begin(), newest->members.end(),
+                    [&](const auto& m) { return m.peer.id == peer.id(); })) {
+      return true;
+    }
+  }
+  return false;
 }
 
 void Checker::called(const OpId& id, const CallSpec& spec, const wire::OpParams& params) {
@@ -97,13 +205,15 @@ void Checker::called(const OpId& id, const CallSpec& spec, const wire::OpParams&
 }
 
 void Checker::succeeded(const Peer& peer, const OpId& id, const Success& success) {
+  if (is_outside_lineage(id.lineage)) return;
   Op& op = ops_.at(id);
   if (op.failure) {
     violation("not uniform: {} has SUCCESS, {} has {}", peer.name(), op.failure_at, code_name(*op.failure));
   }
   std::uint64_t expected = 0;
   // In this view the attempt began, or could have.
-  const wire::View& view = views_.at({id.run, id.group, std::max(success.epoch, id.key.generation)});
+  const wire::View& view =
+      decisions_.at({id.lineage, std::max(success.epoch, id.key.generation)}).install.view;
   for (const auto& member : view.members) {
     if (member.joined <= id.key.generation) expected |= world_.peer(member.peer.id).bit();
   }
@@ -126,7 +236,8 @@ void Checker::succeeded(const Peer& peer, const OpId& id, const Success& success
 void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::string& text) {
   Op& op = ops_[id];
   Counters& counters = world_.counters;
-  const bool lossless = !losses_.contains({id.run, id.group});
+  if (is_outside_lineage(id.lineage)) return;
+  const bool lossless = !losses_.contains(id.lineage);
   switch (code) {
     case Code::PEER_LOST:
       if (lossless && !op.broadcast) violation("{}: PEER_LOST, but nobody was lost: {}", peer.name(), text);
@@ -136,9 +247,9 @@ void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::str
     case Code::MISMATCH:
       if (text.find("different tags") != std::string::npos) {
         // A guess from who waits where; it needs a deadline.
-        if (!timed_out_.contains({id.run, id.group})) violation("{}: MISMATCH without a cause: {}", peer.name(), text);
+        if (!timed_out_.contains(id.lineage)) violation("{}: MISMATCH without a cause: {}", peer.name(), text);
         counters.count(Sometimes::tags_apart);
-        unaligned_.insert({id.run, id.group, id.key.generation});
+        unaligned_.insert({id.lineage, id.key.generation});
       } else if (!op.deviated && op.roots.size() < 2 && !unaligned(id)) {
         violation("{}: MISMATCH, but all made the same call: {}", peer.name(), text);
       }
@@ -180,6 +291,7 @@ void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::str
 }
 
 void Checker::ended(const Peer& peer, Code code, const std::string& text) {
+  if (is_outside_lineage(peer.lineage())) return;
   switch (code) {
     case Code::OK:
       if (!peer.asked_to_leave()) violation("{} has left but never asked to", peer.name());

@@ -1,5 +1,6 @@
-// What must hold, checked as things happen: one lineage of views, uniform outcomes, equal values, a true cause for
-// every failure, nobody removed without a reason, bounded memory. A broken promise throws Violation. One thread.
+// What must hold, checked as things happen: one chain of views in every lineage whoever decides on them, uniform outcomes,
+// equal values, a true cause for every failure, nobody removed without a reason, bounded memory. A broken promise throws
+// Violation. One thread.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,8 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "base/status.hpp"
 #include "sim/network.hpp"
@@ -19,10 +22,12 @@ class World;
 class Peer;
 struct CallSpec;
 
-// One operation of one group of one run.
+// Lineages are numbered from 1 in the order in which they appear; 0: none.
+using LineageIndex = std::uint32_t;
+
+// One operation of one lineage.
 struct OpId {
-  std::uint32_t run = 0;
-  std::uint32_t group = 0;
+  LineageIndex lineage = 0;
   wire::OpKey key;
   auto operator<=>(const OpId&) const = default;
 };
@@ -38,21 +43,46 @@ class Checker {
  public:
   explicit Checker(World& world) : world_(world) {}
 
-  // A coordinator has decided on a view; a peer has installed one.
-  void decided(std::uint32_t run, std::uint32_t group, const wire::View& view);
+  LineageIndex lineage_of(const LineageId& id);
+
+  // A coordinator says that a view is decided; a peer installs one; a coordinator proposes one; a peer accepts.
+  void announced(std::uint32_t coordinator, std::uint32_t group, const wire::Install& install);
   void installed(const Peer& peer, const wire::View& before, const wire::Install& install);
+  void proposed(std::uint32_t group, const wire::Install& install);
+  void accepted(const wire::Term& term);
+  // Which coordinator was the first to announce it.
+  [[nodiscard]] std::uint32_t decider(LineageIndex lineage, std::uint64_t view) const {
+    auto it = decisions_.find({lineage, view});
+    return it == decisions_.end() ? 0 : it->second.decider;
+  }
+  // What a coordinator that is the only one has decided may be unknown to the next. Wrong memory (an old copy of the
+  // log) is worse than none.
+  void memory_lost(bool wrong);
+  // A lineage of this group has a view that needs a majority and has none that lives.
+  [[nodiscard]] bool lacks_majority(std::uint32_t group) const;
+  [[nodiscard]] bool has_majority(const wire::View& view) const;
+  // Half of a view or more was removed by a coordinator whose memory was lost: nothing is promised.
+  [[nodiscard]] bool is_outside(std::uint32_t group) const;
+  [[nodiscard]] bool is_outside_lineage(LineageIndex lineage) const {
+    return lineage != 0 && lineages_[lineage - 1].outside;
+  }
+  [[nodiscard]] bool is_forgotten(LineageIndex lineage) const {
+    return lineage != 0 && lineages_[lineage - 1].forgotten;
+  }
+  [[nodiscard]] const wire::View* newest_view(LineageIndex lineage) const;
 
   // What the simulator knows about an operation, for the causes of failures.
   void called(const OpId& id, const CallSpec& spec, const wire::OpParams& params);
   void voted_timeout(const OpId& id) {
     ops_[id].timed_out = true;
-    timed_out_.insert({id.run, id.group});
+    timed_out_.insert(id.lineage);
   }
   // Members that seemed to wait for one another under different tags count differently from then on if the guess was
   // wrong; what they call matches as it may until the next generation.
   [[nodiscard]] bool unaligned(const OpId& id) const {
-    return unaligned_.contains({id.run, id.group, id.key.generation});
+    return unaligned_.contains({id.lineage, id.key.generation});
   }
+  void voted_straggler(const OpId& id) { stragglers_.insert(id.lineage); }
   void cancelled(const OpId& id) { ops_[id].cancelled = true; }
   void diverged(const OpId& id) { ops_[id].diverged = true; }
 
@@ -78,12 +108,33 @@ class Checker {
     std::uint32_t min_participants = 0;
   };
 
+  struct Decision {
+    wire::Install install;
+    bool held = false;  // by a peer
+    std::uint32_t decider = 0;
+  };
+  struct Lineage {
+    LineageId id;
+    std::uint32_t group = 0;
+    std::uint64_t newest = 0;                // number of the newest view
+    std::optional<wire::Install> agreed_to;  // the newest proposal that somebody has accepted
+    bool halved = false;                     // a view change has removed half of the members or more
+    bool forgotten = false;                  // a coordinator has lost its memory of it
+    bool outside = false;
+  };
+
+  void decided(std::uint32_t group, const wire::Install& install, bool held);
+  void check_succession(const wire::View& before, const wire::View& view) const;
+
   World& world_;
-  std::map<std::tuple<std::uint32_t, std::uint32_t, std::uint64_t>, wire::View> views_;
-  std::map<std::tuple<std::uint32_t, std::uint32_t>, std::uint64_t> newest_;
-  std::set<std::tuple<std::uint32_t, std::uint32_t>> losses_;  // groups that have lost a member
-  std::set<std::tuple<std::uint32_t, std::uint32_t>> timed_out_;
-  std::set<std::tuple<std::uint32_t, std::uint32_t, std::uint64_t>> unaligned_;
+  std::vector<Lineage> lineages_;
+  std::map<LineageId, LineageIndex> indices_;
+  std::map<std::pair<LineageIndex, std::uint64_t>, Decision> decisions_;
+  std::map<wire::Term, wire::Install> proposals_;
+  std::set<LineageIndex> losses_;  // that have lost a member
+  std::set<LineageIndex> timed_out_;
+  std::set<LineageIndex> stragglers_;
+  std::set<std::tuple<LineageIndex, std::uint64_t>> unaligned_;
   std::map<OpId, Op> ops_;
 };
 

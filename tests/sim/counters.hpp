@@ -56,7 +56,36 @@ namespace hawser::sim {
   X(suspected, "a member is removed because of a broken edge")                           \
   X(coordinator_paused, "the coordinator stands still for longer than the peer timeout") \
   X(coordinator_silent, "a member gives up a silent coordinator")                        \
-  X(foreign_coordinator, "a member meets the coordinator of another run")                \
+  X(foreign_coordinator, "a member is told that another group has its number")           \
+  X(restored, "a coordinator starts with its log")                                       \
+  X(memory_lost, "a coordinator that is the only one starts without its memory")         \
+  X(outside, "it had removed half of a view: nothing is promised")                       \
+  X(recovered, "a coordinator learns the view from members")                             \
+  X(attached, "a member comes back to the coordinator that it lost")                     \
+  X(returned, "a member comes back after a view that it did not hear of")                \
+  X(returned_sealed, "a member comes back sealed")                                       \
+  X(came_back_quietly, "a member comes back and no view change follows from it")         \
+  X(joined_elsewhere, "a newcomer hears from another coordinator that it is a member")   \
+  X(handed_on, "a member gets an Install from a coordinator that did not decide on it")  \
+  X(two_coordinators, "two coordinators lead one group, as they believe")                \
+  X(zombie_coordinator, "a coordinator goes on after another has taken over")            \
+  X(accepted_reported, "a coordinator hears of a proposal that was accepted")            \
+  X(adopted, "a proposal of an old term becomes the view under a new one")               \
+  X(unsealed_not, "an Install comes while another coordinator has sealed the member")    \
+  X(seals_twice, "a member is sealed again before an Install came")                      \
+  X(minority, "a coordinator has no majority of the members")                            \
+  X(majority_gone, "a majority is gone for good")                                        \
+  X(partitioned_at_accept, "the network is cut when a proposal has acceptances")         \
+  X(turned_away, "a peer is told to ask another coordinator")                            \
+  X(standing_alone, "a member stands at an admission point without a coordinator")       \
+  X(standing_admitted, "and newcomers are admitted there later")                         \
+  X(standing_released, "and is released later")                                          \
+  X(persist_failed, "a view cannot be made durable")                                     \
+  X(persist_failed_in_change, "that of a sealed view change")                            \
+  X(crash_at_persist, "a coordinator dies while it makes a view durable")                \
+  X(coordinator_and_peers, "a coordinator and members die in one moment")                \
+  X(deposed, "the arbiter takes the lead from a coordinator")                            \
+  X(straggler_removed, "a member that has not entered an operation is removed")          \
   X(crash_between_actions, "a process dies in the middle of what it was doing")          \
   X(other_group, "two groups live on one coordinator")
 
@@ -72,6 +101,9 @@ class Counters {
   static constexpr std::size_t size = static_cast<std::size_t>(Sometimes::count_);
 
   void count(Sometimes what) { ++values_[static_cast<std::size_t>(what)]; }
+  void add(const Counters& other) {
+    for (std::size_t i = 0; i < size; ++i) values_[i] += other.values_[i];
+  }
   [[nodiscard]] std::uint64_t value(std::size_t index) const { return values_[index]; }
   static const char* name(std::size_t index) {
     static constexpr const char* names[] = {

@@ -2,6 +2,7 @@
 #include "sim/network.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "sim/world.hpp"
@@ -15,33 +16,60 @@ ActorId Network::coordinator_actor(std::uint32_t coordinator) const {
 
 // ------------------------------------------------------------------------------------------------ control connections
 
+Place Network::place_of(PeerIndex peer) const { return world_.place_of(*world_.peers[peer]); }
+Place Network::place_of_coordinator(std::uint32_t coordinator) const {
+  return world_.place_of_address(world_.coordinators[coordinator]->address());
+}
+
+void Network::block(Place from, Place to, Micros until) {
+  Micros& blocked = blocked_[{from, to}];
+  blocked = std::max(blocked, until);
+}
+
+Micros Network::blocked_until(Place from, Place to) const {
+  auto it = blocked_.find({from, to});
+  return it == blocked_.end() || it->second <= world_.scheduler.now() ? 0 : it->second;
+}
+
 Micros Network::arrival(Control& control, int direction) {
   const Settings& s = world_.settings;
   Micros delay = world_.random.range(1, 2 * s.control_delay);
   if (world_.scheduler.now() < control.slow_until) delay += control.slow;
+  Micros start = world_.scheduler.now();
+  if (!blocked_.empty()) {
+    const Place peer = place_of(control.peer);
+    const Place coordinator = place_of_coordinator(control.coordinator);
+    const Micros blocked = direction == 0 ? blocked_until(peer, coordinator) : blocked_until(coordinator, peer);
+    // The sender's host tries again after ever longer pauses.
+    if (blocked != 0) start = blocked + world_.random.range(0, s.timeout() / 4);
+  }
   Micros& last = control.last[direction];
-  last = std::max(last + 1, world_.scheduler.now() + delay);
+  last = std::max(last + 1, start + delay);
   return last;
 }
 
-void Network::dial(PeerIndex peer, Micros delay) {
-  world_.scheduler.after(delay, actor(peer), [this, peer] {
-    Peer& p = *world_.peers[peer];
-    if (p.conn() != 0) return;
-    const auto host = static_cast<std::uint32_t>(world_.coordinators.size() - 1);
-    if (!world_.scheduler.alive(coordinator_actor(host))) {
-      return dial(peer, world_.random.range(1, world_.settings.timeout() / 2));
-    }
-    const ConnId id = ++connections_;
-    controls_.emplace(id, Control{peer, host});
-    Control& control = controls_.at(id);
-    // The kernel of a stopped coordinator accepts too.
-    world_.scheduler.at(arrival(control, 0), coordinator_actor(host), [this, id, host] {
-      if (controls_.at(id).coordinator_open) world_.coordinators[host]->opened(id);
-    });
-    world_.scheduler.at(arrival(control, 1), actor(peer), [this, id, peer, host] {
-      if (controls_.at(id).peer_open) world_.peers[peer]->control_opened(id, host);
-    });
+void Network::dial(PeerIndex peer, std::uint32_t address) {
+  const Settings& s = world_.settings;
+  const Place here = place_of(peer);
+  const Place there = world_.place_of_address(address);
+  const std::optional<std::uint32_t> host = world_.coordinator_at(address);
+  if (is_blocked(here, there) || is_blocked(there, here)) {
+    return world_.scheduler.after(s.coordinators > 1 ? s.timeout() / 3 : s.timeout(), actor(peer),
+                                  [this, peer] { world_.peers[peer]->control_failed("no answer"); });
+  }
+  if (!host) {
+    return world_.scheduler.after(world_.random.range(1, 4 * s.control_delay), actor(peer),
+                                  [this, peer] { world_.peers[peer]->control_failed("connection refused"); });
+  }
+  const ConnId id = ++connections_;
+  controls_.emplace(id, Control{peer, *host});
+  Control& control = controls_.at(id);
+  // The kernel of a stopped coordinator accepts too.
+  world_.scheduler.at(arrival(control, 0), coordinator_actor(*host), [this, id, host] {
+    if (controls_.at(id).coordinator_open) world_.coordinators[*host]->opened(id);
+  });
+  world_.scheduler.at(arrival(control, 1), actor(peer), [this, id, peer, host] {
+    if (controls_.at(id).peer_open) world_.peers[peer]->control_opened(id, *host);
   });
 }
 
@@ -123,6 +151,16 @@ void Network::coordinator_gone(std::uint32_t coordinator) {
   }
 }
 
+void Network::coordinator_back(std::uint32_t address) {
+  for (auto& [id, control] : controls_) {
+    const CoordinatorHost& host = *world_.coordinators[control.coordinator];
+    if (host.address() != address || world_.scheduler.alive(host.actor()) || !control.peer_open) continue;
+    world_.scheduler.after(world_.random.range(0, world_.settings.heartbeat_ms * 1000), actor(control.peer), [this, id] {
+      if (controls_.at(id).peer_open) close_arrives(id, 1, "connection reset by the coordinator's host");
+    });
+  }
+}
+
 // ------------------------------------------------------------------------------------------------------ light strands
 
 Micros Network::strand_delay() { return world_.random.range(1, 2 * world_.settings.strand_delay); }
@@ -151,6 +189,11 @@ void Network::try_link(const Pair& key, Micros delay) {
     }
     if (!l.allowed[0] || !l.allowed[1] || world_.scheduler.now() < l.dead_until || world_.scheduler.paused(a) ||
         world_.scheduler.paused(b)) {
+      return try_link(key, world_.random.range(1, world_.settings.timeout() / 10));
+    }
+    const Place first = place_of(key.first);
+    const Place second = place_of(key.second);
+    if (is_blocked(first, second) || is_blocked(second, first)) {
       return try_link(key, world_.random.range(1, world_.settings.timeout() / 10));
     }
     l.up = true;
@@ -193,9 +236,10 @@ void Network::send(PeerIndex from, PeerIndex to, Frame frame) {
 void Network::transmit(const Pair& key, int direction, const std::pair<std::uint64_t, Frame>& item) {
   Link& link = links_.at(key);
   Lane& lane = link.lanes[direction];
-  const Micros when = lane.last = std::max(lane.last + 1, world_.scheduler.now() + strand_delay());
   const PeerIndex from = direction == 0 ? key.first : key.second;
   const PeerIndex to = direction == 0 ? key.second : key.first;
+  const Micros start = std::max(world_.scheduler.now(), blocked_until(place_of(from), place_of(to)));
+  const Micros when = lane.last = std::max(lane.last + 1, start + strand_delay());
   world_.scheduler.at(when, actor(to), [this, key, direction, from, to, when, session = link.session, item] {
     Link& l = links_.at(key);
     Lane& target = l.lanes[direction];
@@ -224,12 +268,17 @@ void Network::unreachable_later(const Pair& key, int side) {
   });
 }
 
-void Network::went_down(const Pair& key) {
+void Network::went_down(const Pair& key, bool hears_first, bool hears_second) {
   Link& link = links_.at(key);
   link.up = false;
   ++link.session;
   unreachable_later(key, 0);
   unreachable_later(key, 1);
+  const auto tell = [&](PeerIndex self, PeerIndex other) {
+    world_.scheduler.after(0, actor(self), [this, self, other] { world_.peers[self]->link_lost(other); });
+  };
+  if (hears_first) tell(key.first, key.second);
+  if (hears_second) tell(key.second, key.first);
   try_link(key, world_.random.range(1, world_.settings.timeout() / 10));
 }
 
@@ -243,7 +292,7 @@ void Network::cut_strand(PeerIndex a, PeerIndex b, Micros dead_until) {
 
 bool Network::data_flows(PeerIndex a, PeerIndex b) const {
   auto it = links_.find(pair(a, b));
-  return it != links_.end() && it->second.up;
+  return it != links_.end() && it->second.up && !is_blocked(place_of(a), place_of(b));
 }
 
 bool Network::linked(PeerIndex a, PeerIndex b) const {
@@ -252,6 +301,7 @@ bool Network::linked(PeerIndex a, PeerIndex b) const {
 }
 
 void Network::heal() {
+  blocked_.clear();
   for (auto& [key, link] : links_) link.dead_until = 0;
 }
 
@@ -280,6 +330,9 @@ void Network::gone(PeerIndex peer, ConnId control, bool silently) {
       l.up = false;
       ++l.session;
       unreachable_later(pair_key, other);
+      const PeerIndex self = other == 0 ? pair_key.first : pair_key.second;
+      const PeerIndex dead = other == 0 ? pair_key.second : pair_key.first;
+      world_.scheduler.after(0, actor(self), [this, self, dead] { world_.peers[self]->link_lost(dead); });
     });
   }
 }

@@ -1,6 +1,7 @@
 // The network between processes: control connections (FIFO, may be reset, cut or swallow what one end sends) and the
 // light strand of each pair of peers, which is made again after a loss and then repeats what was not acknowledged, as
-// the data plane does. One thread.
+// the data plane does. Ways between places may be blocked for a while: what is sent meanwhile arrives late, if at all.
+// One thread.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +18,7 @@ namespace hawser::sim {
 
 class World;
 using PeerIndex = std::uint32_t;  // into World::peers; every process has its own
+using Place = std::uint32_t;      // a host: the slots of peers, then the addresses of coordinators
 
 // A begin or done frame.
 struct Frame {
@@ -34,7 +36,7 @@ class Network {
   explicit Network(World& world) : world_(world) {}
 
   // ------------------------------------------------------------------------------------------ control connections
-  void dial(PeerIndex peer, Micros delay);
+  void dial(PeerIndex peer, std::uint32_t address);  // answered by Peer::control_opened or control_failed
   void send_to_coordinator(ConnId id, wire::Message message);
   void send_to_peer(ConnId id, wire::Message message);
   void close_by_peer(ConnId id);
@@ -51,12 +53,17 @@ class Network {
   void cut_strand(PeerIndex a, PeerIndex b, Micros dead_until);
   [[nodiscard]] bool data_flows(PeerIndex a, PeerIndex b) const;
   [[nodiscard]] bool linked(PeerIndex a, PeerIndex b) const;
-  void heal();  // no edge is dead any more
+  // Nothing that is sent on this way before `until` arrives before then.
+  void block(Place from, Place to, Micros until);
+  [[nodiscard]] bool is_blocked(Place from, Place to) const { return blocked_until(from, to) > 0; }
+  void heal();  // no edge is dead any more and no way blocked
 
   // The process of this peer is gone. Silently: its host is too, and nothing says so to the others.
   void gone(PeerIndex peer, ConnId control, bool silently);
   // The process of a coordinator is gone.
   void coordinator_gone(std::uint32_t coordinator);
+  // Another process runs there: the host tells those who still send to the old one.
+  void coordinator_back(std::uint32_t address);
 
  private:
   static constexpr Micros never = INT64_MAX;
@@ -96,7 +103,10 @@ class Network {
   void close_arrives(ConnId id, int direction, const std::string& why);
   Micros strand_delay();
   void try_link(const Pair& key, Micros delay);
-  void went_down(const Pair& key);
+  void went_down(const Pair& key, bool hears_first = true, bool hears_second = true);
+  [[nodiscard]] Micros blocked_until(Place from, Place to) const;  // 0: it is not
+  [[nodiscard]] Place place_of(PeerIndex peer) const;
+  [[nodiscard]] Place place_of_coordinator(std::uint32_t coordinator) const;
   void unreachable_later(const Pair& key, int side);
   void transmit(const Pair& key, int direction, const std::pair<std::uint64_t, Frame>& item);
 
@@ -104,6 +114,7 @@ class Network {
   ConnId connections_ = 0;
   std::map<ConnId, Control> controls_;
   std::map<Pair, Link> links_;
+  std::map<std::pair<Place, Place>, Micros> blocked_;
 };
 
 }  // namespace hawser::sim

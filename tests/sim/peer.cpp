@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <type_traits>
+#include <utility>
 
 #include "sim/world.hpp"
 
@@ -37,13 +38,22 @@ Peer::Peer(World& world, PeerIndex index, std::uint32_t group, std::uint32_t slo
       name_(fmt::format("g{}s{}p{}", group, slot, index)),
       id_(make_id(world.random, index)),
       actor_(world.scheduler.add()),
-      machine_(protocol::MemberConfig{id_, group, min_size, name_}),
+      machine_([&] {
+        protocol::MemberConfig config;
+        config.id = id_;
+        config.group = group;
+        config.min_size = min_size;
+        config.name = name_;
+        config.addresses = world.settings.coordinators;
+        return config;
+      }()),
       random_(world.random.fork()) {}
 
 protocol::Env Peer::env() { return {world_.scheduler.now() / 1000, random_.id()}; }
 
 void Peer::begin() {
-  world_.network.dial(index_, random_.range(1, 2 * world_.settings.control_delay));
+  backoff_ = world_.settings.timeout() / 60;
+  world_.scheduler.after(random_.range(1, 2 * world_.settings.control_delay), actor_, [this] { connect(); });
   // The user's patience; the call fails with TIMEOUT and is made again.
   world_.scheduler.after(8 * world_.settings.timeout(), actor_, [this] {
     if (state_ == State::joining) abort();
@@ -102,19 +112,28 @@ void Peer::perform_one(Member::Action& action) {
                    if (!std::holds_alternative<wire::Heartbeat>(a.message)) {
                      world_.trace.line(now, "{} -> coordinator: {}", name_, wire::message_name(a.message));
                    }
+                   if (std::holds_alternative<wire::AtPoint>(a.message)) at_point_ = true;
+                   if (const auto* accept = std::get_if<wire::Accept>(&a.message)) {
+                     world_.checker.accepted(accept->term);
+                     proposer_ = coordinator_;
+                   }
                    world_.faults.at_message(*this, a.message);
                    network.send_to_coordinator(conn_, std::move(a.message));
                  },
-                 [&](Member::CloseControl&) {
+                 [&](Member::CloseControl& a) {
                    if (conn_ == 0) violation("{} closes a connection that it does not have", name_);
+                   world_.trace.line(now, "{} closes its connection: {}", name_, a.why);
                    network.close_by_peer(conn_);
                    conn_ = 0;
-                   if (greeted_) world_.counters.count(Sometimes::coordinator_silent);
-                   disturbed_ = true;
-                   if (!machine_.is_ended()) network.dial(index_, random_.range(1, world_.settings.timeout()));
+                   if (greeted_ && a.why.find("silent") != std::string::npos) {
+                     world_.counters.count(Sometimes::coordinator_silent);
+                   }
+                   if (!machine_.is_ended()) coordinator_failed();
                  },
                  [&](Member::Listen&) {
-                   world_.scheduler.after(random_.range(1, 2 * world_.settings.control_delay), actor_, [this] {
+                   const Micros delay = random_.range(1, 2 * world_.settings.control_delay);
+                   world_.scheduler.after(delay, actor_, [this, id = conn_] {
+                     if (conn_ != id) return;
                      event(Member::Listening{"", static_cast<std::uint16_t>(1 + index_)});
                    });
                  },
@@ -165,20 +184,66 @@ void Peer::perform_one(Member::Action& action) {
 
 // -------------------------------------------------------------------------------------------------- control connection
 
+void Peer::connect() {
+  if (state_ == State::gone || conn_ != 0 || connecting_) return;
+  connecting_ = true;
+  world_.network.dial(index_, static_cast<std::uint32_t>(address_index_ % world_.settings.coordinators));
+}
+
+// The next address; after the last one, a pause.
+void Peer::coordinator_failed() {
+  if (state_ == State::gone) return;
+  ++asked_;
+  ++failures_;
+  ++address_index_;
+  Micros pause = 0;
+  if (failures_ % world_.settings.coordinators == 0) {
+    pause = backoff_ + random_.range(0, backoff_ / 4);
+    backoff_ = std::min(2 * backoff_, world_.settings.timeout() / 6);
+  }
+  world_.scheduler.after(pause, actor_, [this] { connect(); });
+}
+
+void Peer::control_failed(const std::string& why) {
+  if (state_ == State::gone || !connecting_) return;
+  connecting_ = false;
+  world_.trace.line(world_.scheduler.now(), "{} has no coordinator at address {}: {}", name_,
+                    address_index_ % world_.settings.coordinators, why);
+  coordinator_failed();
+}
+
 void Peer::control_opened(Network::ConnId id, std::uint32_t coordinator) {
   if (state_ == State::gone || conn_ != 0) return world_.network.close_by_peer(id);
+  connecting_ = false;
   conn_ = id;
+  coordinator_ = coordinator;
+  greeted_ = false;
+  const Settings& s = world_.settings;
+  const bool asked_all = asked_ >= s.coordinators;
   world_.trace.line(world_.scheduler.now(), "{} is connected with coordinator {}", name_, coordinator);
-  if (!machine_.is_member()) run_ = coordinator;
-  event(Member::ControlOpened{});
+  // Whoever takes the connection and says nothing is stopped, or no coordinator.
+  world_.scheduler.after(s.coordinators > 1 ? s.timeout() / 3 : 2 * s.timeout(), actor_, [this, id] {
+    if (conn_ != id || greeted_ || state_ == State::gone) return;
+    world_.network.close_by_peer(id);
+    control_closed(id, "no message");
+  });
+  if (machine_.is_member() && is_sealed()) world_.counters.count(Sometimes::returned_sealed);
+  event(Member::ControlOpened{asked_all});
 }
 
 void Peer::control_closed(Network::ConnId id, const std::string& why) {
   if (id != conn_) return;
   conn_ = 0;
   world_.trace.line(world_.scheduler.now(), "{} loses the coordinator: {}", name_, why);
+  if (machine_.is_member()) {
+    if (greeted_) --address_index_;  // the connection may have broken alone
+    if (state_ == State::admitting && at_point_) {
+      stood_alone_ = true;
+      world_.counters.count(Sometimes::standing_alone);
+    }
+  }
   event(Member::ControlClosed{why});
-  if (state_ != State::gone) world_.network.dial(index_, random_.range(1, world_.settings.timeout()));
+  coordinator_failed();
 }
 
 void Peer::control_received(Network::ConnId id, const wire::Message& message) {
@@ -187,24 +252,61 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
     world_.trace.line(world_.scheduler.now(), "coordinator -> {}: {}", name_, wire::message_name(message));
   }
   world_.faults.at_message(*this, message);
-  if (std::holds_alternative<wire::Welcome>(message)) greeted_ = true;
-  if (const auto* refuse = std::get_if<wire::Refuse>(&message); refuse != nullptr && machine_.is_member()) {
-    if (refuse->code != static_cast<std::uint32_t>(Code::EXPELLED)) violation("{} is refused: {}", name_, refuse->text);
-    if (world_.coordinators.size() > 1) world_.counters.count(Sometimes::foreign_coordinator);
+  if (std::holds_alternative<wire::Welcome>(message)) {
+    greeted_ = true;
+    greeted_at_ = world_.scheduler.now();
+    if (machine_.is_member()) {
+      world_.counters.count(Sometimes::attached);
+      back_ = true;
+      world_.scheduler.after(world_.settings.timeout(), actor_, [this, id, view = machine_.view().number] {
+        if (conn_ == id && machine_.view().number == view) world_.counters.count(Sometimes::came_back_quietly);
+      });
+    }
+    asked_ = 0;
+    failures_ = 0;
+    backoff_ = world_.settings.timeout() / 60;
+  }
+  if (const auto* refuse = std::get_if<wire::Refuse>(&message); refuse != nullptr) {
+    const auto code = static_cast<Code>(refuse->code);
+    world_.trace.line(world_.scheduler.now(), "{} is refused: {} {}", name_, code_name(code), refuse->text);
+    if (code != Code::EXPELLED && code != Code::NO_COORDINATOR) violation("{} is refused: {}", name_, refuse->text);
+    if (code == Code::NO_COORDINATOR && !refuse->lineage.is_zero()) asked_ = 0;  // the group exists somewhere
+    if (code == Code::NO_COORDINATOR) world_.counters.count(Sometimes::turned_away);
+    if (refuse->text.find("another group was formed") != std::string::npos) {
+      world_.counters.count(Sometimes::foreign_coordinator);
+    }
   }
   if (std::holds_alternative<wire::AdmitQuery>(message)) admission_asked_ = true;
   if (std::holds_alternative<wire::AdmitCancel>(message)) {
     if (state_ == State::admitting) world_.counters.count(Sometimes::admission_cancelled);
+    if (state_ == State::admitting && stood_alone_) world_.counters.count(Sometimes::standing_released);
     admission_asked_ = false;
   }
-  if (std::holds_alternative<wire::Seal>(message) && machine_.is_member()) sealed_ = true;
+  if (const auto* seal = std::get_if<wire::Seal>(&message)) {
+    if (is_sealed() && seal->term > machine_.promised()) world_.counters.count(Sometimes::seals_twice);
+  }
   const auto* install = std::get_if<wire::Install>(&message);
+  const bool back = std::exchange(back_, std::holds_alternative<wire::Welcome>(message) && back_);
   if (install == nullptr) {
     event(Member::ControlReceived{message});
     return;
   }
   const wire::View before = machine_.view();
+  if (install->view.number <= before.number) return event(Member::ControlReceived{message});
+  if (before.number != 0 && install->view.number != before.number + 1) return event(Member::ControlReceived{message});
   world_.checker.installed(*this, before, *install);
+  if (before.number == 0) {
+    lineage_ = world_.checker.lineage_of(install->view.lineage);
+    if (proposer_ && *proposer_ != coordinator_) world_.counters.count(Sometimes::joined_elsewhere);
+  } else if (proposer_ && *proposer_ != coordinator_) {
+    world_.counters.count(Sometimes::adopted);
+  }
+  proposer_.reset();
+  if (back && before.number != 0) world_.counters.count(Sometimes::returned);
+  if (world_.checker.decider(lineage_, install->view.number) != coordinator_) {
+    world_.counters.count(Sometimes::handed_on);
+  }
+  if (install->term < machine_.promised()) world_.counters.count(Sometimes::unsealed_not);
   std::size_t left = 0;
   for (const auto& gone : install->departures) left += gone.left ? 1 : 0;
   if (left > 0) world_.counters.count(Sometimes::left);
@@ -213,14 +315,14 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
     if (!install->departures.empty() && admission_asked_) {
       world_.counters.count(Sometimes::admission_interrupted);
     }
-    sealed_ = false;
   }
   if (install->admit_target != 0) {
     admission_asked_ = false;
     if (before.number != 0) {
-      if (points_ + 1 != install->admit_target) {
+      if (points_ + 1 != install->admit_target && !world_.checker.is_outside_lineage(lineage_)) {
         violation("{} has passed {} points, newcomers are admitted at {}", name_, points_, install->admit_target);
       }
+      if (stood_alone_) world_.counters.count(Sometimes::standing_admitted);
       if (admit_late_) world_.counters.count(Sometimes::admit_credit);
       if (!ops_.empty()) world_.counters.count(Sometimes::open_at_admission);
       world_.counters.count(Sometimes::admission);
@@ -237,6 +339,18 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
 }
 
 void Peer::linked(PeerIndex other) { event(Member::Linked{world_.peers[other]->id()}); }
+
+void Peer::link_lost(PeerIndex other) { event(Member::LinkLost{world_.peers[other]->id()}); }
+
+void Peer::control_broken() {
+  control_broken_at_ = world_.scheduler.now();
+  if (links_broken_at_ >= 0 && control_broken_at_ - links_broken_at_ < 3 * world_.settings.timeout()) disturb();
+}
+
+void Peer::links_broken() {
+  links_broken_at_ = world_.scheduler.now();
+  if (control_broken_at_ >= 0 && links_broken_at_ - control_broken_at_ < 3 * world_.settings.timeout()) disturb();
+}
 
 void Peer::unreachable(PeerIndex other) {
   const Peer& peer = *world_.peers[other];
@@ -344,7 +458,7 @@ void Peer::finish(const wire::OpKey& key, std::uint64_t epoch) {
     op.digest.low ^= 1;
     world_.checker.diverged(op_id(key));
   }
-  if (sealed_) world_.counters.count(Sometimes::finish_while_sealed);
+  if (is_sealed()) world_.counters.count(Sometimes::finish_while_sealed);
   world_.trace.line(world_.scheduler.now(), "{} holds {} of epoch {}", name_, text_of(key), epoch);
   Member::Actions actions;
   machine_.finished(key, epoch, op.digest, actions);
@@ -367,8 +481,8 @@ void Peer::op_ended(const wire::OpKey& key, Code code, const std::string& text) 
       } else {
         world_.counters.count(Sometimes::committed);
         if (!machine_.has_coordinator()) world_.counters.count(Sometimes::uncoordinated);
-        if (stopped_ && world_.coordinator_alive()) {
-          const wire::View* newest = world_.coordinators.back()->machine().view(group_);
+        if (stopped_) {
+          const wire::View* newest = world_.checker.newest_view(lineage_);
           if (newest != nullptr && std::none_of(newest->members.begin(), newest->members.end(),
                                                 [&](const auto& m) { return m.peer.id == id_; })) {
             world_.counters.count(Sometimes::zombie_commit);
@@ -387,9 +501,9 @@ void Peer::op_ended(const wire::OpKey& key, Code code, const std::string& text) 
 // ------------------------------------------------------------------------------------------------------------ the user
 
 void Peer::joined() {
-  lineage_ = world_.lineage(run_, group_, installing_->view.number);
-  position_ = lineage_->program->after_point(points_);
-  if (points_ > 0 && (random_.chance(0.5) || !lineage_->program->calls_before_admission(position_))) {
+  formation_ = world_.formation(lineage_, installing_->view.number);
+  position_ = formation_->program->after_point(points_);
+  if (points_ > 0 && (random_.chance(0.5) || !formation_->program->calls_before_admission(position_))) {
     // The loop of the program begins with the call at which this peer was let in.
     --position_;
     --points_;
@@ -417,11 +531,11 @@ void Peer::run_program() {
       state_ = State::leaving;
       return event(Member::LeaveCalled{});
     }
-    if (position_ >= lineage_->limit) {
+    if (position_ >= formation_->limit) {
       state_ = State::finished;
       return;
     }
-    const Step& step = lineage_->program->at(position_);
+    const Step& step = formation_->program->at(position_);
     switch (step.kind) {
       case Step::Kind::think:
         ++position_;
@@ -442,6 +556,8 @@ void Peer::run_program() {
       case Step::Kind::admit: {
         state_ = State::admitting;
         admit_late_ = false;
+        at_point_ = false;
+        stood_alone_ = false;
         const std::uint64_t call = ++admit_call_;
         world_.scheduler.after(random_.range(1, 8 * world_.settings.timeout()), actor_, [this, call] {
           if (state_ != State::admitting || admit_call_ != call) return;
@@ -464,10 +580,10 @@ void Peer::run_program() {
         }
         // Calls that stand together come from threads of their own, one for each tag.
         std::vector<std::size_t> calls;
-        while (lineage_->program->at(position_).kind == Step::Kind::call) calls.push_back(position_++);
+        while (formation_->program->at(position_).kind == Step::Kind::call) calls.push_back(position_++);
         if (world_.settings.shuffle) {
           std::map<std::uint64_t, std::deque<std::size_t>> threads;
-          for (const std::size_t at : calls) threads[lineage_->program->at(at).call.tag].push_back(at);
+          for (const std::size_t at : calls) threads[formation_->program->at(at).call.tag].push_back(at);
           calls.clear();
           while (!threads.empty()) {
             auto thread = threads.begin();
@@ -496,7 +612,7 @@ void Peer::run_program() {
 
 void Peer::call(std::size_t position) {
   if (state_ == State::gone) return;
-  const CallSpec& spec = lineage_->program->at(position).call;
+  const CallSpec& spec = formation_->program->at(position).call;
   const wire::View& view = machine_.view();
   wire::OpParams params;
   params.kind = spec.kind;
@@ -515,7 +631,7 @@ void Peer::call(std::size_t position) {
   world_.checker.called(op_id(key), spec, params);
   world_.trace.line(world_.scheduler.now(), "{} calls {} in view {} (call {})", name_, text_of(key), view.number,
                     position);
-  if (sealed_) world_.counters.count(Sometimes::start_while_sealed);
+  if (is_sealed()) world_.counters.count(Sometimes::start_while_sealed);
   Member::Actions actions;
   const Result<wire::OpKey> result = machine_.start(tag, params, actions);
   if (!result.ok()) {
@@ -549,6 +665,16 @@ void Peer::call(std::size_t position) {
   if (state_ == State::gone || it == ops_.end()) return;
   begin_attempt(key, it->second);
   world_.scheduler.after(spec.deadline, actor_, [this, key] { deadline(key, false); });
+  if (spec.straggler_after != 0) {
+    world_.scheduler.after(spec.straggler_after, actor_, [this, key] {
+      auto late = ops_.find(key);
+      if (state_ == State::gone || late == ops_.end() || late->second.finished || world_.quiet) return;
+      world_.checker.voted_straggler(op_id(key));
+      Member::Actions out;
+      machine_.vote(key, wire::FaultReason::straggler, "waited long enough", out);
+      perform(out);
+    });
+  }
   if (spec.cancelled && spec.canceller == slot_) {
     world_.scheduler.after(spec.cancel_after, actor_, [this, key] {
       if (state_ == State::gone || !ops_.contains(key)) return;
@@ -563,30 +689,41 @@ void Peer::call(std::size_t position) {
 void Peer::deadline(const wire::OpKey& key, bool voted) {
   if (state_ == State::gone || !ops_.contains(key)) return;
   Member::Actions actions;
-  if (!voted) {
-    if (ops_.at(key).spec.deadline > 4 * world_.settings.timeout()) expect_undecided(key);
-    world_.checker.voted_timeout(op_id(key));
-    if (sealed_) world_.counters.count(Sometimes::vote_while_sealed);
-    if (!machine_.vote(key, wire::FaultReason::timeout, "the deadline has passed", actions)) {
-      world_.counters.count(Sometimes::vote_after_done);
-    }
-    perform(actions);
-  } else if (!machine_.has_coordinator()) {
+  const bool undecided = voted || (!machine_.has_coordinator() && !machine_.ledger().said_done(key));
+  if (!voted && ops_.at(key).spec.deadline > 4 * world_.settings.timeout()) expect_undecided(key);
+  if (undecided) {
+    const bool done = machine_.ledger().said_done(key);
     world_.counters.count(Sometimes::abandoned);
-    machine_.abandon(key, Code::NO_COORDINATOR, "no coordinator could be asked", actions);
+    machine_.abandon(key, done ? Code::EXPELLED : Code::NO_COORDINATOR, "no coordinator could decide it", actions);
     perform(actions);
     if (state_ != State::gone && ops_.contains(key))
       violation("{}: {} is given up and still open", name_, text_of(key));
-    // Nobody can help this membership any more, unless all others are there: the user may see it so and start anew.
-    if (world_.quiet || random_.chance(0.5)) abort();
-    return;
+    return abandoned();
   }
+  world_.checker.voted_timeout(op_id(key));
+  if (is_sealed()) world_.counters.count(Sometimes::vote_while_sealed);
+  if (!machine_.vote(key, wire::FaultReason::timeout, "the deadline has passed", actions)) {
+    world_.counters.count(Sometimes::vote_after_done);
+  }
+  perform(actions);
   if (state_ == State::gone || !ops_.contains(key)) return;
   world_.scheduler.after(2 * world_.settings.timeout(), actor_, [this, key] { deadline(key, true); });
 }
 
+// An operation ended without a decision. The user may go on with what is left, or start anew; when nothing is wrong any
+// more it must not happen.
+void Peer::abandoned() {
+  if (state_ == State::gone) return;
+  if (world_.settled && !world_.is_excused(group_) && !world_.checker.is_forgotten(lineage_)) {
+    violation("{}: nobody has decided an operation though nothing is wrong", name_);
+  }
+  if (world_.quiet || random_.chance(0.5)) abort();
+}
+
 bool Peer::has_held(const wire::OpKey& key, std::uint64_t epoch, Micros since) const {
-  if (state_ == State::gone || sealed_ || machine_.view().epoch != epoch) return false;
+  if (state_ == State::gone || is_sealed() || machine_.view().epoch != epoch) return false;
+  // A vote that was not heard of keeps it from saying Done.
+  if (!machine_.has_coordinator() || greeted_at_ > since) return false;
   auto number = next_.find({key.generation, key.tag});
   if (number == next_.end() || number->second <= key.sequence) return false;
   auto it = ops_.find(key);
@@ -598,13 +735,15 @@ bool Peer::has_held(const wire::OpKey& key, std::uint64_t epoch, Micros since) c
 // At a deadline: when everybody has held the result for long and nothing stood between them, somebody forgot to say so.
 void Peer::expect_undecided(const wire::OpKey& key) const {
   const Op& op = ops_.at(key);
-  if (!world_.coordinator_alive() || world_.coordinators.size() > 1) return;  // it may be needed to decide
+  // A coordinator may be needed to decide.
+  if (world_.coordinators.size() > 1 || !world_.any_coordinator()) return;
   const Micros since = world_.scheduler.now() - 2 * world_.settings.timeout();
   for (const PeerId& id : op.participants) {
     const Peer& other = world_.peer(id);
     if (!world_.scheduler.alive(other.actor()) || world_.scheduler.paused(other.actor()) || other.was_stopped()) return;
     if (!other.has_held(key, op.epoch, since)) return;
     if (id != id_ && !world_.network.data_flows(index_, other.index())) return;
+    if (id != id_ && !world_.network.data_flows(other.index(), index_)) return;
   }
   violation("{}: all have held {} for long, but it is not committed", name_, text_of(key));
 }

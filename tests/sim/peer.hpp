@@ -20,8 +20,8 @@
 namespace hawser::sim {
 
 // The members that were formed together and all who were admitted since: they run one program.
-struct Lineage {
-  std::uint32_t run = 0;
+struct Formation {
+  LineageIndex lineage = 0;
   std::uint32_t group = 0;
   std::uint64_t formed = 0;  // number of its first view
   std::shared_ptr<Program> program;
@@ -37,9 +37,11 @@ class Peer {
   // ------------------------------------------------------------------------------------------------- from the world
   void begin();
   void control_opened(Network::ConnId id, std::uint32_t coordinator);
+  void control_failed(const std::string& why);  // no connection could be had
   void control_received(Network::ConnId id, const wire::Message& message);
   void control_closed(Network::ConnId id, const std::string& why);
   void linked(PeerIndex other);
+  void link_lost(PeerIndex other);
   void unreachable(PeerIndex other);
   void frame(PeerIndex from, const Frame& frame);
   // Data plane: the contribution of another participant is in.
@@ -50,6 +52,9 @@ class Peer {
   void resumed();
   void crash_in(std::size_t actions) { crash_in_ = actions; }
   void disturb() { disturbed_ = true; }
+  // Alone no reason to remove it, together one: that is what the end of a process looks like.
+  void control_broken();
+  void links_broken();
   void stopped_for_long() { stopped_ = true; }
   void run_program();
 
@@ -60,7 +65,7 @@ class Peer {
   [[nodiscard]] PeerIndex index() const { return index_; }
   [[nodiscard]] ActorId actor() const { return actor_; }
   [[nodiscard]] std::uint64_t bit() const { return std::uint64_t{1} << (index_ % 64); }
-  [[nodiscard]] std::uint32_t run() const { return run_; }
+  [[nodiscard]] LineageIndex lineage() const { return lineage_; }
   [[nodiscard]] std::uint32_t group() const { return group_; }
   [[nodiscard]] std::uint32_t slot() const { return slot_; }
   [[nodiscard]] Network::ConnId conn() const { return conn_; }
@@ -69,7 +74,7 @@ class Peer {
   [[nodiscard]] bool asked_to_leave() const { return leave_wanted_; }
   [[nodiscard]] bool is_member() const { return machine_.is_member(); }
   [[nodiscard]] bool is_finished() const;  // stands at the end of the program, nothing open
-  [[nodiscard]] const std::shared_ptr<Lineage>& lineage() const { return lineage_; }
+  [[nodiscard]] const std::shared_ptr<Formation>& formation() const { return formation_; }
   [[nodiscard]] std::size_t position() const { return position_; }
   [[nodiscard]] std::size_t open_calls() const { return ops_.size(); }
   [[nodiscard]] std::string describe() const;
@@ -104,9 +109,13 @@ class Peer {
   [[nodiscard]] bool has_held(const wire::OpKey& key, std::uint64_t epoch, Micros since) const;
   void expect_undecided(const wire::OpKey& key) const;
   void op_ended(const wire::OpKey& key, Code code, const std::string& text);
+  void connect();
+  void coordinator_failed();
+  void abandoned();
+  [[nodiscard]] bool is_sealed() const { return machine_.ledger().is_sealed(); }
   void wake();
   void ended(Code code, const std::string& text);
-  [[nodiscard]] OpId op_id(const wire::OpKey& key) const { return {run_, group_, key}; }
+  [[nodiscard]] OpId op_id(const wire::OpKey& key) const { return {lineage_, key}; }
   [[nodiscard]] protocol::Env env();
 
   World& world_;
@@ -120,8 +129,21 @@ class Peer {
   Random random_;
 
   Network::ConnId conn_ = 0;
-  std::uint32_t run_ = 0;
+  std::uint32_t coordinator_ = 0;  // the process at the other end
   bool greeted_ = false;
+  bool back_ = false;  // Welcome was the last that it heard
+  // As communicator.cpp has them.
+  std::size_t address_index_ = 0;
+  std::size_t asked_ = 0;
+  std::size_t failures_ = 0;
+  Micros backoff_ = 0;
+  bool connecting_ = false;
+  Micros greeted_at_ = 0;
+  std::optional<std::uint32_t> proposer_;
+
+  LineageIndex lineage_ = 0;
+  Micros control_broken_at_ = -1;
+  Micros links_broken_at_ = -1;
   bool disturbed_ = false;
   bool stopped_ = false;
   bool leave_wanted_ = false;
@@ -133,13 +155,14 @@ class Peer {
   std::map<wire::OpKey, Op> ops_;
   std::map<wire::OpKey, Micros> committed_at_;
   const wire::Install* installing_ = nullptr;
-  bool sealed_ = false;
   bool admission_asked_ = false;
+  bool at_point_ = false;  // said AtPoint in this call
+  bool stood_alone_ = false;
   std::map<std::pair<std::uint64_t, std::uint64_t>, std::uint64_t> next_;  // by generation and tag
 
   // Of the user.
   State state_ = State::joining;
-  std::shared_ptr<Lineage> lineage_;
+  std::shared_ptr<Formation> formation_;
   std::size_t position_ = 0;
   std::uint64_t points_ = 0;  // admission points passed
   std::uint64_t admit_call_ = 0;

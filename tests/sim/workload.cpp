@@ -76,6 +76,7 @@ CallSpec Program::draw_call() {
     call.canceller = slot();
     call.cancel_after = random_.range(0, settings_.transfer * 3);
   }
+  if (random_.chance(settings_.straggler)) call.straggler_after = random_.range(timeout / 4, timeout * 2);
   if (random_.chance(settings_.diverge)) {
     call.diverges = true;
     call.diverger = slot();

@@ -27,6 +27,7 @@ struct CallSpec {
   bool cancelled = false;
   std::uint32_t canceller = 0;
   Micros cancel_after = 0;
+  Micros straggler_after = 0;  // callers wait no longer for those who have not come
   bool diverges = false;
   std::uint32_t diverger = 0;
 };

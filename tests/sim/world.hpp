@@ -1,13 +1,15 @@
-// One history: a coordinator, groups of peers, the network between them, faults, and what ties them together. Made from
-// a seed, on one thread, without a clock, a socket or a random number of its own.
+// One history: coordinators, groups of peers, the network between them, faults, and what ties them together. Made from
+// settings, on one thread, without a clock, a socket or a random number of its own.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "protocol/membership/coordinator.hpp"
@@ -23,31 +25,67 @@
 
 namespace hawser::sim {
 
-// The real Coordinator machine in the place where its service puts it.
+// A process with the real Coordinator machine in the place where its service puts it. Where an arbiter decides who leads
+// there is a machine only while this process does.
 class CoordinatorHost {
  public:
-  CoordinatorHost(World& world, std::uint32_t run);
+  using Machine = protocol::Coordinator;
 
+  CoordinatorHost(World& world, std::uint32_t index, std::uint32_t address);
+
+  void begin();  // reads its log
   void opened(Network::ConnId id);
   void received(Network::ConnId id, const wire::Message& message);
   void closed(Network::ConnId id, const std::string& why);
   void tick();
   void crash_in(std::size_t actions) { crash_in_ = actions; }
+  void crash_at_persist() { crash_at_persist_ = true; }
   [[nodiscard]] ActorId actor() const { return actor_; }
-  [[nodiscard]] const protocol::Coordinator& machine() const { return machine_; }
+  [[nodiscard]] std::uint32_t address() const { return address_; }
+  [[nodiscard]] const Machine* machine() const { return machine_ ? &*machine_ : nullptr; }
+  [[nodiscard]] bool leads_any() const;
 
  private:
-  void event(const protocol::Coordinator::Event& event);
+  void lead(const std::vector<Machine::Restored>& stored);
+  void campaign();
+  void depose();
+  void event(const Machine::Event& event);
+  bool perform(Machine::Action& action);  // false: the process is gone
+  void send(Machine::Send& send);
+  void persist(const Machine::Persist& persist);
+  void persisted(std::uint32_t group, const wire::Install& install);
   void retime();
   [[nodiscard]] protocol::Env env();
 
   World& world_;
-  const std::uint32_t run_;
+  const std::uint32_t index_;
+  const std::uint32_t address_;
   const ActorId actor_;
-  protocol::Coordinator machine_;
+  std::optional<Machine> machine_;
+  std::uint64_t machines_ = 0;  // grows with every machine, so that orders of an earlier one are not answered
+  std::set<Network::ConnId> conns_;
   std::map<std::uint32_t, bool> sealing_;
+  std::map<std::uint32_t, std::set<PeerId>> accepts_;  // of the proposal that is out
+  std::map<std::uint32_t, wire::Install> wanted_;      // that were to be made durable
   std::optional<std::size_t> crash_in_;
+  bool crash_at_persist_ = false;
   Micros tick_at_ = INT64_MAX;
+};
+
+// Where a coordinator runs, one process after the other, and what it has on its disk.
+struct Address {
+  std::optional<std::uint32_t> host;  // the process that lives
+  std::vector<std::pair<std::uint32_t, wire::Install>> log;
+  bool restarting = false;
+  bool given_up = false;     // never again
+  Micros log_fails_until = 0;
+};
+
+// The outside store that knows the leader and the views.
+struct Arbiter {
+  std::optional<std::uint32_t> leader;
+  Micros until = 0;
+  std::map<std::uint32_t, wire::Install> views;
 };
 
 // A place in a group where one process after the other lives.
@@ -64,6 +102,9 @@ struct Attempt {
   bool flowing = false;
 };
 
+// What a coordinator finds when it starts again.
+enum class Memory : std::uint8_t { intact, older, none };
+
 class World {
  public:
   World(const Settings& settings, Counters& counters, bool print);
@@ -79,30 +120,47 @@ class World {
   Checker checker;
   Faults faults;
   std::vector<std::unique_ptr<Peer>> peers;
-  std::vector<std::unique_ptr<CoordinatorHost>> coordinators;
+  std::vector<std::unique_ptr<CoordinatorHost>> coordinators;  // every process that ever was one
+  std::vector<Address> addresses;
+  Arbiter arbiter;
   std::vector<Slot> slots;
-  bool quiet = false;  // no more faults
+  bool quiet = false;    // no more faults
+  bool settled = false;  // and everyone is where it belongs
 
   [[nodiscard]] Peer& peer(PeerId id) const { return *peers.at(static_cast<std::size_t>(id.low - 1)); }
+  [[nodiscard]] Place place_of(const Peer& peer) const { return peer.group() * settings.peers + peer.slot(); }
+  [[nodiscard]] Place place_of_address(std::uint32_t address) const {
+    return static_cast<Place>(slots.size()) + address;
+  }
+  [[nodiscard]] std::optional<std::uint32_t> coordinator_at(std::uint32_t address) const {
+    return addresses[address].host;
+  }
   void start_slot(Slot& slot, Micros delay);
   void crash(PeerIndex index, bool silently);
   void process_ended(Peer& peer, Code code);
-  void crash_coordinator();
+  void start_coordinator(std::uint32_t address);
+  void crash_coordinator(std::uint32_t address);
+  void restart_coordinator(std::uint32_t address, Memory memory, Micros delay);
   void data_started(Peer& peer, const wire::OpKey& key, std::uint64_t epoch, const wire::OpParams& params,
                     const std::vector<PeerId>& participants);
-  std::shared_ptr<Lineage> lineage(std::uint32_t run, std::uint32_t group, std::uint64_t view);
-  void formed(std::uint32_t run, std::uint32_t group, std::uint64_t view);
-  [[nodiscard]] bool coordinator_alive() const;
+  std::shared_ptr<Formation> formation(LineageIndex lineage, std::uint64_t view);
+  void formed(LineageIndex lineage, std::uint32_t group, std::uint64_t view);
+  [[nodiscard]] bool any_coordinator() const;
+  // Whether a majority of a view that must agree can never come together again: an operator has to start anew.
+  [[nodiscard]] bool is_helpless(std::uint32_t group) const;
+  // Whether this group can be led and its members be heard, as far as the faults say.
+  [[nodiscard]] bool is_excused(std::uint32_t group) const;
 
  private:
   void run_until(Micros until);
+  void become_quiet();
   [[nodiscard]] std::string unsettled() const;
   [[nodiscard]] std::string unfinished() const;
   void contribute(PeerIndex from, PeerIndex to, const wire::OpKey& key, std::uint64_t epoch);
-  [[nodiscard]] Slot& slot_of(const Peer& peer);
+  [[nodiscard]] Slot& slot_of(const Peer& peer) { return slots[place_of(peer)]; }
 
   std::map<std::tuple<OpId, std::uint64_t>, Attempt> attempts_;
-  std::vector<std::shared_ptr<Lineage>> lineages_;
+  std::vector<std::shared_ptr<Formation>> formations_;
 };
 
 }  // namespace hawser::sim

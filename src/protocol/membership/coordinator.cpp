@@ -38,9 +38,10 @@ std::optional<Millis> Coordinator::next_deadline() const {
     if (conn.peer) due = std::min(due, conn.heard + config_.peer_timeout_ms);
   }
   for (const auto& [id, peer] : peers_) {
-    if (peer.absent_at && peer.phase == Phase::member && !groups_.at(peer.group).doomed.contains(id)) {
-      due = std::min(due, *peer.absent_at + config_.peer_timeout_ms);
-    }
+    if (!peer.absent_at || peer.phase != Phase::member) continue;
+    const Group& group = groups_.at(peer.group);
+    if (group.doomed.contains(id) || (needs_majority(group) && !majority_present(group))) continue;
+    due = std::min(due, *peer.absent_at + config_.peer_timeout_ms);
   }
   for (const auto& [id, group] : groups_) {
     if (group.verdict_at) due = std::min(due, *group.verdict_at);
@@ -89,23 +90,26 @@ void Coordinator::on(const Closed& event, const Env& env, Actions& actions) {
   if (peer) peer_gone(*peer, event.why, false, env, actions);
 }
 
-// A coordinator that was itself stopped (a paused machine) must not blame its peers for the silence.
-void Coordinator::forgive(const Env& env) {
-  for (auto& [id, conn] : conns_) conn.heard = env.now;
+// A coordinator that was itself stopped (a paused machine) must not blame its peers for the silence: that time does not
+// count.
+void Coordinator::forgive(Millis stopped, const Env& env) {
+  const auto shift = [&](Millis& since) { since = std::max(since, std::min(env.now, since + stopped)); };
+  for (auto& [id, conn] : conns_) shift(conn.heard);
   for (auto& [id, peer] : peers_) {
-    if (peer.absent_at) peer.absent_at = env.now;
+    if (peer.absent_at) shift(*peer.absent_at);
   }
   for (auto& [id, group] : groups_) {
-    if (group.recovery) group.recovery->since = env.now;
-    if (group.minority_since) group.minority_since = env.now;
+    if (group.recovery) shift(group.recovery->since);
+    if (group.minority_since) shift(*group.minority_since);
   }
 }
 
 void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   const Millis timeout = config_.peer_timeout_ms;
   const Millis gap = last_tick_ ? env.now - *last_tick_ : 0;
-  if (gap > 3 * static_cast<Millis>(config_.heartbeat_ms)) {
-    forgive(env);
+  const auto heartbeat = static_cast<Millis>(config_.heartbeat_ms);
+  if (gap > heartbeat) forgive(gap - heartbeat / 2, env);
+  if (gap > 3 * heartbeat) {
     actions.push_back(Note{true, fmt::format("this coordinator was not running for {} ms; silence is forgiven", gap)});
   }
   last_tick_ = env.now;
@@ -139,6 +143,8 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     if (!peer.absent_at || env.now - *peer.absent_at < timeout) continue;
     Group& group = groups_.at(peer.group);
     if (!contains(group.view, id) || group.doomed.contains(id)) continue;
+    // Without a majority nobody can be removed, and those who are away look for one.
+    if (needs_majority(group) && !majority_present(group)) continue;
     group.doomed.emplace(id, Doom{peer.absent_why, true});
   }
   std::vector<std::uint32_t> ids;
@@ -158,13 +164,29 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   for (const std::uint32_t id : ids) {
     advance(id, env, actions);
     auto it = groups_.find(id);
-    if (it == groups_.end() || !it->second.minority_since || env.now - *it->second.minority_since < timeout) continue;
-    // Another coordinator may lead meanwhile: newcomers had better look for it.
-    std::vector<PeerId> waiting;
-    for (const auto& [peer_id, peer] : peers_) {
-      if (peer.group == id && peer.phase != Phase::member && peer.conn != 0) waiting.push_back(peer_id);
+    if (it == groups_.end() || !it->second.minority_since || env.now - *it->second.minority_since < timeout / 2) {
+      continue;
     }
-    for (const PeerId& peer : waiting) turn_away(peer, "this coordinator has no majority of the members", actions);
+    // Another coordinator may lead meanwhile: all had better look for it. Members may still come back here.
+    it->second.minority_since = env.now;
+    const std::string why = "this coordinator has no majority of the members";
+    std::vector<PeerId> here;
+    for (const auto& [peer_id, peer] : peers_) {
+      if (peer.group == id && peer.conn != 0 && peer.several) here.push_back(peer_id);
+    }
+    for (const PeerId& peer_id : here) {
+      Peer& peer = peers_.at(peer_id);
+      if (peer.phase != Phase::member) {
+        turn_away(peer_id, why, actions);
+        continue;
+      }
+      send(peer_id, wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), why}, actions);
+      actions.push_back(Close{peer.conn, why});
+      conns_.erase(peer.conn);
+      peer.conn = 0;
+      peer.absent_at = env.now;
+      peer.absent_why = why;
+    }
   }
 }
 
@@ -176,11 +198,11 @@ void Coordinator::welcome(ConnId conn, Actions& actions) {
                                              conns_.at(conn).seen_host, config_.loopback_only}});
 }
 
-void Coordinator::refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions) {
+void Coordinator::refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions,
+                         LineageId lineage) {
   actions.push_back(Note{code != Code::NO_COORDINATOR,
                          fmt::format("refused a connection from {}: {}", conns_.at(conn).seen_host, text)});
   std::optional<PeerId> peer = conns_.at(conn).peer;
-  LineageId lineage;
   if (peer) {
     if (auto group = groups_.find(peers_.at(*peer).group); group != groups_.end()) lineage = group->second.view.lineage;
   }
@@ -254,12 +276,13 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("no group {} is led here yet", hello.group), env, actions);
   }
   if (recovering && several) {
-    return refuse(conn, Code::NO_COORDINATOR, fmt::format("group {} is not led here yet", hello.group), env, actions);
+    return refuse(conn, Code::NO_COORDINATOR, fmt::format("group {} is not led here yet", hello.group), env, actions,
+                  it->second.recovery->lineage);
   }
   if (known && !leads(hello.group) && several) {
     return refuse(conn, Code::NO_COORDINATOR,
                   fmt::format("this coordinator has no majority of the members of group {}", hello.group), env,
-                  actions);
+                  actions, it->second.view.lineage);
   }
   if (known && several && it->second.view.rule == wire::Rule::alone) {
     return refuse(conn, Code::REFUSED,
@@ -286,10 +309,9 @@ void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, cons
   if (const auto* join = std::get_if<wire::Join>(&message); join != nullptr) {
     if (peer.phase == Phase::greeted) {
       on_join(peer, *join, actions);
-    } else if (peer.phase == Phase::waiting &&
-               !(group.pending && contains(group.pending->install.view, peer.id))) {
+    } else if (peer.phase == Phase::waiting) {
       return refuse(peer.conn, Code::REFUSED, "unexpected Join", env, actions);
-    }  // of a peer that became a member meanwhile, or is about to: it learns so by the Install
+    }  // of a peer that became a member meanwhile: it learns so by the Install
   } else if (const auto* connected = std::get_if<wire::Connected>(&message); connected != nullptr) {
     peer.connected.insert(connected->peer);
     peer.unreachable.erase(connected->peer);
@@ -396,6 +418,10 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     peer.conn_ended = true;
     if (final || peer.leaving) group.doomed.emplace(id, Doom{why, false});
     weigh_absent(group_id, group);
+    // A group that is being formed needs no one in particular; those who are left form another.
+    const bool forming =
+        group.view.members.empty() && group.pending && group.pending->install.view.rule == wire::Rule::quorum;
+    if (forming) drop_pending(group_id, group, actions);
   } else {
     const bool met = peer.phase == Phase::waiting;
     if (group.recovery) group.recovery->replies.erase(id);

@@ -145,7 +145,8 @@ class Coordinator {
   struct Pending {
     wire::Install install;
     bool durable = false;
-    bool retry = false;  // it could not be made durable; the next heartbeat tries again
+    bool adopted = false;  // members had accepted it from another coordinator
+    bool retry = false;    // it could not be made durable; the next heartbeat tries again
     std::set<PeerId> accepted;
   };
   // Members of a view that this process does not know have come: who they are and what they say. It ends when the
@@ -198,13 +199,13 @@ class Coordinator {
   void on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env);
   void weigh_suspicions(Group& group, Actions& actions);
   void welcome(ConnId conn, Actions& actions);
-  void refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions);
+  void refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions, LineageId lineage = {});
   void turn_away(PeerId id, const std::string& text, Actions& actions);
   // The connection of a peer is gone. `final`: so is the peer.
   void peer_gone(PeerId id, const std::string& why, bool final, const Env& env, Actions& actions);
   // Dooms members whose own connection ended while most of the others lost theirs with them.
   void weigh_absent(std::uint32_t group_id, Group& group);
-  void forgive(const Env& env);
+  void forgive(Millis stopped, const Env& env);
 
   // Views: coordinator_views.cpp.
   void advance(std::uint32_t group_id, const Env& env, Actions& actions);  // as far as it can go
@@ -232,6 +233,9 @@ class Coordinator {
 
   // Members that come back: coordinator_recovery.cpp.
   void attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
+  void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions);
+  void add_returning(ConnId conn, const wire::Hello& hello, Actions& actions);
+  void await_absent(Group& group, const Env& env);
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
   void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);

@@ -25,7 +25,10 @@ std::vector<PeerId> Coordinator::candidates(std::uint32_t group_id, const Group&
   std::sort(waiting.begin(), waiting.end(), [](const Peer* a, const Peer* b) { return a->arrival < b->arrival; });
   std::vector<PeerId> chosen;
   for (const Peer* peer : waiting) {
-    if (group.view.members.size() + chosen.size() >= wire::members_max) break;
+    const std::size_t members = group.view.members.size();
+    if (members + chosen.size() >= wire::members_max) break;
+    // Members alone must be able to agree to the view, should the newcomers be lost before they are in it.
+    if (group.view.rule == wire::Rule::quorum && members != 0 && chosen.size() >= members) break;
     bool ready = true;
     for (const auto& member : group.view.members) {
       ready = ready && (group.doomed.contains(member.peer.id) || linked(peer->id, member.peer.id));
@@ -60,6 +63,7 @@ void Coordinator::try_form(std::uint32_t group_id, Group& group, const Env& env,
   join_view(group, install.view, ready);
   if (install.view.lineage.is_zero()) {
     static_cast<Id128&>(install.view.lineage) = env.random;
+    install.view.lineage.low ^= group_id;  // several groups may be formed in one step
     install.view.rule = config_.arbiter ? wire::Rule::arbiter : several ? wire::Rule::quorum : wire::Rule::alone;
   }
   persist(group_id, group, std::move(install), actions);

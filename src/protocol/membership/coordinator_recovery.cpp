@@ -18,7 +18,13 @@ bool contains(const wire::View& view, PeerId id) {
 
 void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
   Group& group = groups_[event.group];
-  adopt_view(event.group, group, event.install, env.now);
+  if (event.install.view.rule == wire::Rule::quorum) {
+    // What was written may never have been agreed to, and others may have gone on: the members have the word.
+    group.term = event.install.term;
+    return start_recovery(event.group, group, event.install.view.lineage, env);
+  }
+  // Where members know several addresses they may ask at others first.
+  adopt_view(event.group, group, event.install, env.now + (config_.arbiter ? config_.peer_timeout_ms : 0));
   group.admission.holding = true;
   // Whatever was begun is decided anew, with those who come back; a group without members has nothing to decide.
   group.change_wanted = !group.view.members.empty();
@@ -61,6 +67,7 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     // More than one view behind, it could not know what became of its operations. A newcomer had none.
     const bool behind = hello.view != 0 && hello.view + 1 < group.view.number;
     if ((inside || next) && !behind) return attach(conn, hello, group, env, actions);
+    if (hello.view == 0 && !inside) return on_undecided(conn, hello, group, actions);
     actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
     actions.push_back(Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
                                               "this peer was removed from the group while its connection was broken"}});
@@ -68,12 +75,30 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     conns_.erase(conn);
     return;
   }
+  group.recovery->replies.erase(hello.peer);
+  add_returning(conn, hello, actions);
+  raise_term(group, hello.promised);
+  ask_returning(group, hello.group, actions);
+}
+
+// A newcomer that has accepted a proposal which would make it a member. If a decision is due it may be this one.
+void Coordinator::on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions) {
+  if (!group.change.sealing && !group.pending) {
+    actions.push_back(Send{conn, wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR),
+                                              "the proposal it holds was not decided upon"}});
+    actions.push_back(Close{conn, "refused"});
+    conns_.erase(conn);
+    return;
+  }
+  add_returning(conn, hello, actions);
+}
+
+void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& actions) {
   Peer& peer = peers_[hello.peer];
   if (peer.conn != 0 && peer.conn != conn) {
     conns_.erase(peer.conn);
     actions.push_back(Close{peer.conn, "replaced by a new connection"});
   }
-  group.recovery->replies.erase(hello.peer);
   peer = Peer{};
   peer.id = hello.peer;
   peer.conn = conn;
@@ -83,8 +108,6 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
   peer.info.name = hello.name;
   conns_.at(conn).peer = hello.peer;
   welcome(conn, actions);
-  raise_term(group, hello.promised);
-  ask_returning(group, hello.group, actions);
 }
 
 void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env) {
@@ -125,9 +148,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       if (newest == nullptr || last.view.number > newest->view.number) newest = &last;
     }
   }
-  const bool waited = env.now - recovery.since >= static_cast<Millis>(config_.peer_timeout_ms);
+  const auto timeout = static_cast<Millis>(config_.peer_timeout_ms);
+  const bool waited = env.now - recovery.since >= timeout;
   std::set<PeerId> present;
   std::string missing;
+  bool enough = false;
   if (newest != nullptr) {
     for (const auto& member : newest->view.members) {
       auto peer = peers_.find(member.peer.id);
@@ -137,10 +162,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       if (here) present.insert(member.peer.id);
       if (!here) missing += (missing.empty() ? "" : ", ") + member.peer.name;
     }
-    const bool enough = is_majority(newest->view, present) || HAWSER_MUTANT(22);
+    enough = is_majority(newest->view, present) || HAWSER_MUTANT(22);
     if (missing.empty() || (waited && enough)) {
       const wire::Install install = *newest;
-      const Millis since = recovery.since;
+      // Whoever noticed late that its coordinator was gone, and then asked another one, comes within twice the timeout.
+      const Millis since = recovery.since + timeout;
       group.recovery.reset();
       adopt_view(group_id, group, install, since);
       actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
@@ -151,16 +177,19 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
         for (const auto& [id, other] : peers_) {
           if (other.group == group_id && other.phase == Phase::waiting) introduce(peer, other, actions);
         }
-        if (peer.conn == 0 && waited) group.doomed.emplace(peer.id, Doom{peer.absent_why, true});
       }
       group.inherited = true;
+      group.admission.holding = true;  // they may stand at a point at which newcomers may have been let in
       group.change_wanted = true;
       return advance(group_id, env, actions);
     }
   }
-  if (!waited) return;
   const bool quorum = newest == nullptr || newest->view.rule == wire::Rule::quorum;
-  if (quorum) {
+  // Sooner than a coordinator that has the others removes them; and not all coordinators at the same time, else members
+  // might change places for ever.
+  const Millis quarter = timeout / 4;
+  const Millis patience = quarter + static_cast<Millis>(config_.run.low % static_cast<std::uint64_t>(quarter + 1));
+  if (quorum && !enough && env.now - recovery.since >= patience) {
     // Somewhere else there may be a coordinator that has the others.
     std::vector<PeerId> returning;
     for (const auto& [id, peer] : peers_) {
@@ -170,7 +199,8 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
     groups_.erase(group_id);
     return;
   }
-  if (env.now - recovery.told_at < static_cast<Millis>(config_.peer_timeout_ms)) return;
+  if (!waited || newest == nullptr) return;
+  if (env.now - recovery.told_at < timeout) return;
   recovery.told_at = env.now;
   actions.push_back(
       Note{true, fmt::format("group {}: {} of {} members of view {} are back, no majority; waiting for {}", group_id,
@@ -179,8 +209,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
 
 // A member is back.
 void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions) {
-  Peer& peer = peers_.at(hello.peer);
-  const std::uint32_t group_id = peer.group;
+  Peer& peer = peers_[hello.peer];  // one that another coordinator wanted to let in is new here
+  const std::uint32_t group_id = hello.group;
+  peer.id = hello.peer;
+  peer.group = group_id;
+  const bool led = !needs_majority(group) || majority_present(group);
   if (peer.conn != 0) {
     conns_.erase(peer.conn);
     actions.push_back(Close{peer.conn, "replaced by a new connection"});
@@ -190,10 +223,14 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   peer.absent_why.clear();
   peer.conn_ended = false;
   peer.several = hello.addresses > 1;
+  // A newcomer says Join again, unless it has heard from another coordinator that it is a member.
+  if (peer.phase != Phase::member) peer.phase = hello.view == 0 ? Phase::greeted : Phase::returning;
   conns_.at(conn).peer = peer.id;
   if (auto doomed = group.doomed.find(peer.id); doomed != group.doomed.end() && doomed->second.absent) {
     group.doomed.erase(doomed);
   }
+  if (!led && majority_present(group)) await_absent(group, env);
+  if (group.minority_since) group.minority_since = env.now;  // the others may be on their way here, too
   welcome(conn, actions);
   const bool above = group.term < hello.promised;
   raise_term(group, hello.promised);
@@ -204,7 +241,14 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     }
   }
   const bool quorum = group.pending && group.pending->install.view.rule == wire::Rule::quorum;
-  if (group.pending && above && quorum) {
+  if (group.pending && above && group.view.members.empty()) {
+    // Nobody else can have formed this group.
+    group.term = group.pending->install.term = next_term(group);
+    group.pending->accepted.clear();
+    for (const auto& member : group.pending->install.view.members) {
+      if (quorum && group.pending->durable) propose(group, member.peer.id, actions);
+    }
+  } else if (group.pending && above && quorum) {
     // Somebody else has sealed members since. What they may have agreed to must be heard before anything is proposed;
     // what was proposed here is among the answers if any of them holds it.
     drop_pending(group_id, group, actions);
@@ -227,6 +271,14 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     send(peer.id, wire::AdmitCancel{0}, actions);
   }
   advance(group_id, env, actions);
+}
+
+// Without a majority here members were sent to look for one elsewhere: those who are still away have their time again.
+void Coordinator::await_absent(Group& group, const Env& env) {
+  std::erase_if(group.doomed, [](const auto& item) { return item.second.absent; });
+  for (const auto& member : group.view.members) {
+    if (Peer& peer = peers_.at(member.peer.id); peer.absent_at) peer.absent_at = env.now + config_.peer_timeout_ms / 2;
+  }
 }
 
 // Of proposals for the view after this group's, the one of the highest term.

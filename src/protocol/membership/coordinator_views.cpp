@@ -109,7 +109,9 @@ void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, c
     again.term = group.term;
     group.change = Change{};
     group.change_wanted = true;  // those who are doomed now are dealt with in the view after
-    return persist(group_id, group, std::move(again), actions);
+    persist(group_id, group, std::move(again), actions);
+    group.pending->adopted = true;
+    return;
   }
   doom_stragglers(group);
   std::map<PeerId, wire::SealReply> survivors;
@@ -139,7 +141,10 @@ void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, c
 
 void Coordinator::persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions) {
   actions.push_back(Persist{group_id, install});
-  group.pending = Pending{std::move(install), false, false, {}};
+  group.pending = Pending{std::move(install), false, false, false, {}};
+  if (HAWSER_MUTANT(24)) {
+    for (const auto& member : group.pending->install.view.members) send(member.peer.id, group.pending->install, actions);
+  }
 }
 
 void Coordinator::on(const Persisted& event, const Env& env, Actions& actions) {
@@ -167,7 +172,7 @@ void Coordinator::on(const PersistFailed& event, const Env& env, Actions& action
   if (group.pending->durable || group.pending->install.view.number != event.number) return;
   actions.push_back(
       Note{true, fmt::format("group {}: view {} could not be made durable: {}", event.group, event.number, event.why)});
-  if (group.pending->install.sealed) {  // members wait for it, and some may be gone: nothing can be done without it
+  if (group.pending->install.sealed || group.pending->adopted) {  // members wait for it, and some may be gone: nothing can be done without it
     group.pending->retry = true;
     return;
   }

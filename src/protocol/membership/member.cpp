@@ -139,7 +139,10 @@ void Member::on_refuse(const wire::Refuse& refuse, const Env& env, Actions& acti
   actions.push_back(CloseControl{refuse.text});
   if (phase_ == Phase::joining) {
     control_up_ = welcomed_ = false;
-    accepted_.reset();  // had it been decided upon, somebody would know
+    // Had it been decided upon, somebody would know. It begins anew and owes nothing to any coordinator.
+    accepted_.reset();
+    promised_ = {};
+    ledger_ = Ledger(config_.id);
   } else {
     on(ControlClosed{refuse.text}, env, actions);
   }
@@ -174,7 +177,8 @@ void Member::on_propose(const wire::Propose& propose, Actions& actions) {
 void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   if (!control_up_ || (!welcomed_ && phase_ == Phase::joining)) return;
   // A peer that was itself stopped must not take its own sleep for the coordinator's silence.
-  if (last_tick_ && env.now - *last_tick_ > 3 * static_cast<Millis>(heartbeat_ms_)) heard_ = env.now;
+  const Millis gap = last_tick_ ? env.now - *last_tick_ : 0;
+  if (gap > heartbeat_ms_) heard_ = std::min(env.now, heard_ + gap - heartbeat_ms_ / 2);
   last_tick_ = env.now;
   if (env.now >= next_heartbeat_) {
     next_heartbeat_ = env.now + heartbeat_ms_;

@@ -221,7 +221,8 @@ bool Ledger::vote(const OpKey& key, FaultReason reason, const std::string& text,
 }
 
 void Ledger::begin_from(PeerId from, std::uint64_t epoch, const OpKey& key, const OpParams& params, Actions& actions) {
-  if (epoch != view_.epoch) return;
+  // Members of another lineage may have the same numbers.
+  if (epoch != view_.epoch || !contains(view_, from)) return;
   if (auto it = ops_.find(key); it != ops_.end()) {
     compare(key, it->second.params, from, params, actions);
   } else if (is_future(key) && (early_.contains(key) || early_.size() < wire::ops_open_max)) {
@@ -236,7 +237,7 @@ void Ledger::done_from(PeerId from, std::uint64_t epoch, const OpKey& key, const
     it->second.waiting.erase(from);
     if (it->second.waiting.empty()) unstable_.erase(it);
   }
-  if (epoch != view_.epoch && !HAWSER_MUTANT(6)) return;
+  if ((epoch != view_.epoch && !HAWSER_MUTANT(6)) || !contains(view_, from)) return;
   if (auto it = ops_.find(key); it != ops_.end()) {
     it->second.dones[from] = done.digest;
     commit_if_all_done(key, actions);
