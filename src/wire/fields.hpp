@@ -274,4 +274,12 @@ void fields(Archive& a, T& v) {
   a.list(v.committed, done_committed_max);
 }
 
+template <typename Archive, Is<Relay> T>
+void fields(Archive& a, T& v) {
+  a.bits128(v.from);
+  a.bits128(v.to);
+  a.number(v.serial);
+  a.choice(v.what, relayed_count);
+}
+
 }  // namespace hawser::wire

@@ -38,6 +38,8 @@ std::size_t length_max(FrameType type) {
     case FrameType::ack:
     case FrameType::ping:
       return 0;
+    case FrameType::relay:
+      return relay_payload_bytes_max;
   }
   return 0;
 }
@@ -56,6 +58,8 @@ const char* type_name(FrameType type) {
       return "note";
     case FrameType::ping:
       return "ping";
+    case FrameType::relay:
+      return "relay";
   }
   return "unknown";
 }
@@ -113,7 +117,7 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
     return Status(Code::INVALID_ARGUMENT, "data frame header with a wrong checksum");
   }
   if (in[type_at] < static_cast<std::uint8_t>(FrameType::begin) ||
-      in[type_at] > static_cast<std::uint8_t>(FrameType::ping)) {
+      in[type_at] > static_cast<std::uint8_t>(FrameType::relay)) {
     return Status(Code::INVALID_ARGUMENT, fmt::format("data frame of the unknown type {}", in[type_at]));
   }
   if (in[zero_at] != 0) {
@@ -147,5 +151,26 @@ std::uint32_t params_check(const OpParams& params) {
 std::vector<std::uint8_t> encode_done(const Done& done) { return encode_payload(done); }
 
 Result<Done> decode_done(std::span<const std::uint8_t> payload) { return decode_whole<Done>("done", payload); }
+
+std::vector<std::uint8_t> encode_relay(const Relay& relay) { return encode_payload(relay); }
+
+Result<Relay> decode_relay(std::span<const std::uint8_t> head) { return decode_whole<Relay>("relay", head); }
+
+std::optional<FrameType> relayed_type(Relayed what) {
+  switch (what) {
+    case Relayed::begin:
+      return FrameType::begin;
+    case Relayed::data:
+      return FrameType::data;
+    case Relayed::done:
+      return FrameType::done;
+    case Relayed::note:
+      return FrameType::note;
+    case Relayed::receipt:
+    case Relayed::no_way:
+      break;
+  }
+  return std::nullopt;
+}
 
 }  // namespace hawser::wire

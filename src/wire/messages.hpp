@@ -351,8 +351,9 @@ const char* message_name(const Message& message);
 // begin: payload Begin; the sender has posted its buffers for the operation. data: one unit of the plan.
 // done: payload Done; the sender holds the whole result. ack: `count` tracked frames of this strand have been taken in.
 // note: payload a SyncMessage; a word of the conversation that an operation consists of. ping: nothing else was sent
-// for a heartbeat; whoever hears nothing at all gives the strand up.
-enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4, note = 5, ping = 6 };
+// for a heartbeat; whoever hears nothing at all gives the strand up. relay: payload Relay and what it says; between
+// members that have no strand, by way of a third.
+enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4, note = 5, ping = 6, relay = 7 };
 
 struct FrameHeader {
   FrameType type = FrameType::ack;
@@ -366,6 +367,21 @@ struct FrameHeader {
   bool operator==(const FrameHeader&) const = default;
 };
 inline constexpr std::size_t frame_header_bytes = 64;
+
+// What a relay frame brings: a frame of that type, whose payload follows and whose other fields are those of the relay
+// frame's header; or the answer to one. receipt: it has been taken in. no_way: whoever was to pass it on cannot.
+enum class Relayed : std::uint8_t { begin, data, done, note, receipt, no_way };
+inline constexpr std::size_t relayed_count = 6;
+
+struct Relay {
+  PeerId from;  // of an answer: who was to get the frame
+  PeerId to;
+  std::uint64_t serial = 0;  // of the frame that is brought or answered; its sender counts
+  Relayed what = Relayed::begin;
+  bool operator==(const Relay&) const = default;
+};
+inline constexpr std::size_t relay_bytes = 41;
+inline constexpr std::size_t relay_payload_bytes_max = relay_bytes + data_bytes_max;
 
 struct Done {
   Digest128 digest;

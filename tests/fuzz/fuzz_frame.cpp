@@ -1,8 +1,8 @@
-// The decoders of data frame headers and of the payloads of begin and done. What must hold: what is taken is within its
-// limits and encodes to the very bytes it came from.
+// The decoders of data frame headers and of the payloads of begin, done and relay. What must hold: what is taken is
+// within its limits and encodes to the very bytes it came from.
 //
 // Input: byte 0 chooses: 0 a header, 1 a header whose checksum is mended first, 2 the payload of a begin frame, 3 of a
-// done frame. The rest is what is decoded.
+// done frame, 4 what a relay frame begins with. The rest is what is decoded.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -46,6 +46,9 @@ void header(std::span<const std::uint8_t> input, bool mend) {
     case wire::FrameType::ping:
       require(decoded.value().length == 0, "an ack or ping with a payload");
       break;
+    case wire::FrameType::relay:
+      require(decoded.value().length <= wire::relay_payload_bytes_max, "a relay frame over its limit");
+      break;
   }
   require(wire::encode_header(decoded.value()) == bytes, "a header does not encode to the bytes it came from");
 }
@@ -67,7 +70,7 @@ void payload(std::span<const std::uint8_t> input, Decode decode, Encode encode) 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size == 0) return 0;
   const std::span<const std::uint8_t> input(data + 1, size - 1);
-  switch (data[0] % 4) {
+  switch (data[0] % 5) {
     case 0:
       header(input, false);
       break;
@@ -79,6 +82,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
       break;
     case 3:
       payload(input, wire::decode_done, wire::encode_done);
+      break;
+    case 4:
+      payload(input, wire::decode_relay, wire::encode_relay);
       break;
   }
   return 0;

@@ -14,6 +14,7 @@ from pathlib import Path
 
 CONTROL_HEADER = 16
 DATA_HEADER = 64
+RELAY = 41
 
 DICTIONARIES = {
     "fuzz_control": [b"HWSR", b"HWSR\x01\x00", b"\xff\xff\xff\xff", b"\x00\x04", b"\x01\x04",
@@ -51,13 +52,14 @@ def control_seeds(golden):
 
 
 def frame_seeds(golden):
-    payload_of = {"begin": 2, "done": 3}
+    payload_of = {"begin": 2, "done": 3, "relay": 4}
     for name, frame in {**frames(golden, "data"), **frames(golden, "invalid")}.items():
         yield name, bytes([0]) + frame[:DATA_HEADER]
         yield name + "-mended", bytes([1]) + frame[:DATA_HEADER]
         for kind, selector in payload_of.items():
             if name.startswith(kind):
-                yield name + "-payload", bytes([selector]) + frame[DATA_HEADER:]
+                payload = frame[DATA_HEADER:]
+                yield name + "-payload", bytes([selector]) + (payload[:RELAY] if kind == "relay" else payload)
 
 
 def text_seeds(_):

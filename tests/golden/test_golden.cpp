@@ -147,6 +147,10 @@ std::vector<DataFrame> data_frames() {
   const Bytes begin = wire::encode_begin({params, 2.5});
   const Bytes done = wire::encode_done({{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL}, {{3, 7, 9}, {3, 7, 10}}});
   const Bytes data = bytes_of("sixteen payloads");
+  const PeerId from{{0xf1, 0xf2}};
+  const PeerId to{{0xf3, 0xf4}};
+  const Bytes relay = wire::encode_relay({from, to, 0x0807, wire::Relayed::data}) + data;
+  const Bytes receipt = wire::encode_relay({to, from, 0x0807, wire::Relayed::receipt});
   const auto size = [](const Bytes& bytes) { return static_cast<std::uint32_t>(bytes.size()); };
   return {
       {"begin", {FrameType::begin, 5, key, 0, 0, size(begin), 0}, begin},
@@ -155,6 +159,8 @@ std::vector<DataFrame> data_frames() {
       {"ack", {FrameType::ack, 0, {}, 0, 0, 0, 17}, {}},
       {"note", {FrameType::note, 5, key, 0, 0, size(data), wire::params_check(params)}, data},
       {"ping", {FrameType::ping, 0, {}, 0, 0, 0, 0}, {}},
+      {"relay", {FrameType::relay, 5, key, 0x01020304, 0x05060708, size(relay), wire::params_check(params)}, relay},
+      {"relay-receipt", {FrameType::relay, 0, {}, 0, 0, size(receipt), 0}, receipt},
   };
 }
 
@@ -194,6 +200,9 @@ Status data_status(const Bytes& bytes) {
   const auto payload = std::span(bytes).subspan(wire::frame_header_bytes);
   if (header.value().type == FrameType::begin) return wire::decode_begin(payload).status();
   if (header.value().type == FrameType::done) return wire::decode_done(payload).status();
+  if (header.value().type == FrameType::relay) {
+    return wire::decode_relay(payload.first(std::min(payload.size(), wire::relay_bytes))).status();
+  }
   return {};
 }
 
@@ -207,7 +216,8 @@ Files invalid_files() {
   };
   constexpr std::size_t header = wire::control_header_bytes;
   const auto frames = data_frames();
-  const Bytes begin = encode(frames[0]), data = encode(frames[1]), done = encode(frames[2]), ack = encode(frames[3]);
+  const Bytes begin = encode(frames[0]), data = encode(frames[1]), done = encode(frames[2]), ack = encode(frames[3]),
+              relay = encode(frames[6]);
   struct Case {
     std::string name, about;
     Bytes bytes;
@@ -257,7 +267,7 @@ Files invalid_files() {
       {"data-magic", "A control frame where a data frame is due", sample("StrandHello")},
       {"data-version", "Version 1", header_with(ack, 4, 1)},
       {"data-type-0", "Type 0", header_with(ack, 6, 0)},
-      {"data-type-7", "Type 7", header_with(ack, 6, 7)},
+      {"data-type-8", "Type 8", header_with(ack, 6, 8)},
       {"data-zero", "The byte that is 0 is not", header_with(ack, 7, 1)},
       {"data-checksum", "A flipped bit of the epoch", header_with(data, 8, 4, false)},
       {"data-length", "data over 4 MiB", header_with(data, 50, 0x41)},
@@ -267,6 +277,18 @@ Files invalid_files() {
        [&] {
          Bytes bytes = begin;
          bytes[wire::frame_header_bytes + 1] = dtype_count;
+         return bytes;
+       }()},
+      {"relay-cut-off", "relay with fewer bytes than it begins with",
+       [&] {
+         Bytes bytes = relay;
+         bytes.resize(wire::frame_header_bytes + wire::relay_bytes - 1);
+         return bytes;
+       }()},
+      {"relay-enum", "relay of something after the last",
+       [&] {
+         Bytes bytes = relay;
+         bytes[wire::frame_header_bytes + wire::relay_bytes - 1] = wire::relayed_count;
          return bytes;
        }()},
       {"done-list-too-long", "done with more keys than one may hold",
@@ -438,6 +460,7 @@ TEST_CASE("the protocol page lists every message with its id and size", "[golden
   CHECK(rows(lines, "| Outcome | ", size_cell<wire::Outcome>()) == 1);
   CHECK(rows(lines, "| Departure | ", size_cell<wire::Departure>()) == 1);
   CHECK(rows(lines, "| Done | ", size_cell<wire::Done>()) == 1);
+  CHECK(rows(lines, "| Relay | ", size_cell<wire::Relay>()) == 1);
 }
 
 TEST_CASE("the protocol page lists every sync message with its size", "[golden][docs]") {
@@ -466,6 +489,7 @@ TEST_CASE("the protocol page gives the limits of the code", "[golden][docs]") {
         with_commas(wire::control_bytes_max_hello) + " bytes");
   limit("payload of a control frame after that", mib);
   limit("payload of a data or note frame", std::to_string(wire::data_bytes_max >> 20) + " MiB");
+  limit("payload of a relay frame", with_commas(wire::relay_payload_bytes_max) + " bytes");
   limit("payload of a begin or done frame", with_commas(wire::small_payload_bytes_max) + " bytes");
   limit("name", with_commas(wire::name_bytes_max) + " bytes");
   limit("host", with_commas(wire::host_bytes_max) + " bytes");

@@ -28,12 +28,14 @@ std::size_t length_max(FrameType type) {
     case FrameType::ack:
     case FrameType::ping:
       return 0;
+    case FrameType::relay:
+      return wire::relay_payload_bytes_max;
   }
   return 0;
 }
 
-constexpr std::array all_types = {FrameType::begin, FrameType::data, FrameType::done,
-                                  FrameType::ack,   FrameType::note, FrameType::ping};
+constexpr std::array all_types = {FrameType::begin, FrameType::data, FrameType::done, FrameType::ack,
+                                  FrameType::note,  FrameType::ping, FrameType::relay};
 
 wire::FrameHeader random_header(wire_test::Random& random, FrameType type) {
   wire_test::RandomFill fill(random);
@@ -102,7 +104,7 @@ TEST_CASE("a data frame header outside its limits is refused even with a right c
   Header bytes = wire::encode_header({});
   for (int type = 0; type < 256; ++type) {
     bytes[6] = static_cast<std::uint8_t>(type);
-    CHECK(wire::decode_header(mended(bytes)).ok() == (type >= 1 && type <= 6));
+    CHECK(wire::decode_header(mended(bytes)).ok() == (type >= 1 && type <= 7));
   }
   bytes = wire::encode_header({});
   bytes[7] = 1;
@@ -192,6 +194,36 @@ TEST_CASE("done payloads survive; every truncation, and any byte more, is an err
   std::vector<std::uint8_t> bytes(18 + 24 * (wire::done_committed_max + 1));
   bytes[16] = wire::done_committed_max + 1;
   CHECK(wire::decode_done(bytes).status().text() == "done payload: a list is longer than its limit (byte 16 of 1578)");
+}
+
+TEST_CASE("what a relay frame begins with survives; every truncation, and any byte more, is an error",
+          "[wire][frame]") {
+  wire_test::Random random(12);
+  for (int round = 0; round < 500; ++round) {
+    wire::Relay relay;
+    wire_test::RandomFill(random).item(relay);
+    std::vector<std::uint8_t> bytes = wire::encode_relay(relay);
+    REQUIRE(bytes.size() == wire::relay_bytes);
+    const auto decoded = wire::decode_relay(bytes);
+    REQUIRE(decoded.ok());
+    REQUIRE(decoded.value() == relay);
+    for (std::size_t size = 0; size < bytes.size(); ++size)
+      REQUIRE(!wire::decode_relay(std::span(bytes).first(size)).ok());
+    bytes.push_back(0);
+    REQUIRE(!wire::decode_relay(bytes).ok());
+  }
+  std::vector<std::uint8_t> bytes = wire::encode_relay({});
+  bytes[40] = wire::relayed_count;
+  CHECK(wire::decode_relay(bytes).status().text() == "relay payload: an enum has an unknown value (byte 40 of 41)");
+}
+
+TEST_CASE("a relay frame brings what an operation says, and answers", "[wire][frame]") {
+  CHECK(wire::relayed_type(wire::Relayed::begin) == FrameType::begin);
+  CHECK(wire::relayed_type(wire::Relayed::data) == FrameType::data);
+  CHECK(wire::relayed_type(wire::Relayed::done) == FrameType::done);
+  CHECK(wire::relayed_type(wire::Relayed::note) == FrameType::note);
+  CHECK(!wire::relayed_type(wire::Relayed::receipt));
+  CHECK(!wire::relayed_type(wire::Relayed::no_way));
 }
 
 TEST_CASE("both checksums are XXH3", "[wire]") {
