@@ -685,8 +685,10 @@ typedef struct hawser_metrics {
                                 median of recent operations of the same kind and size, at least 1 s; 5 s while there are
                                 fewer than 3. What it waits for is a log line: not entered, no data, not finished */
   uint32_t slow_ms;        /**< for how long that operation has been open */
+  uint64_t bytes_relayed;  /**< payload bytes that went by way of a third member, between two that cannot reach each other:
+                                sent so by this one, or passed on by it */
 } hawser_metrics_t;
-#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0}
+#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0}
 
 /** Counters of one communicator. Cheap enough for every step. */
 HAWSER_API hawser_status_t hawser_comm_metrics(hawser_comm_t *comm, hawser_metrics_t *metrics_out);

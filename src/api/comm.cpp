@@ -606,6 +606,7 @@ hawser_status_t hawser_comm_metrics(hawser_comm_t* comm, hawser_metrics_t* metri
     out.frames_resent = metrics.frames_resent;
     out.slow_rank = metrics.slow_rank;
     out.slow_ms = metrics.slow_ms;
+    out.bytes_relayed = metrics.bytes_relayed;
     write_sized(out, metrics_out);
     return {};
   });

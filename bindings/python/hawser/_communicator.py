@@ -96,6 +96,8 @@ class Metrics:
     """A member that an operation waits for unusually long now, -1: none (``hawser_metrics_t`` says what is unusual)."""
     slow_ms: int
     """For how long that operation has been open."""
+    bytes_relayed: int
+    """Payload that went by way of a third member, between two that cannot reach each other: sent so, or passed on."""
 
 
 class Communicator:

@@ -290,7 +290,7 @@ class Comm {
     return nb::make_tuple(metrics.bytes_sent, metrics.bytes_received, metrics.ops_committed, metrics.ops_failed,
                           metrics.ops_rerun, metrics.views, metrics.peers_lost, metrics.frames_stale,
                           metrics.strands_open, metrics.ops_open, metrics.frames_resent, metrics.slow_rank,
-                          metrics.slow_ms);
+                          metrics.slow_ms, metrics.bytes_relayed);
   }
 
   // `compression` and `weight` are None for none.

@@ -153,7 +153,9 @@ void Engine::perform(Actions& actions) {
       changed_.notify_all();
       task(std::move(*ended));
     } else if (auto* meet = std::get_if<Member::Meet>(&action)) {
-      links_[meet->peer.id].heard_ms = io::now_ms();
+      Link& link = links_[meet->peer.id];
+      link.peer = meet->peer.id;
+      link.heard_ms = link.down_ms = io::now_ms();
       task(std::move(*meet));
     } else if (auto* part = std::get_if<Member::Part>(&action)) {
       drop_link(part->peer);
@@ -543,6 +545,7 @@ void Engine::detach(OpRun& op) {
   for (auto& [id, link] : links_) {
     std::erase_if(link.bulk, [&](const auto& entry) { return entry.second.first.get() == &op; });
     std::erase_if(link.control, [&](const OutFrame& frame) { return frame.op.get() == &op; });
+    std::erase_if(link.held, [&](const auto& entry) { return entry.second.frame.op.get() == &op; });
     for (const auto& strand : link.strands) strand->detach(op);
   }
   std::fill(op.receiving.begin(), op.receiving.end(), nullptr);
@@ -698,6 +701,9 @@ std::optional<std::int64_t> Engine::next_deadline() {
     const std::int64_t at = op->deadline_ms + (op->deadline_voted ? 2 * member_.peer_timeout_ms() : 0);
     due = due ? std::min(*due, at) : at;
   }
+  for (const auto& [id, link] : links_) {
+    if (needs_relay(link)) due = due ? std::min(*due, link.look_ms) : link.look_ms;
+  }
   armed_ms_ = due.value_or(0);
   return due;
 }
@@ -708,6 +714,9 @@ void Engine::on_time() {
   member_.step(Member::Tick{}, env_now(), actions);
   perform(actions);
   const std::int64_t now = io::now_ms();
+  for (auto& [id, link] : links_) {
+    if (now >= link.look_ms) wait_for(link);
+  }
   std::vector<std::shared_ptr<OpRun>> open;
   for (const auto& [key, op] : ops_) open.push_back(op);
   for (const auto& op : open) {

@@ -54,6 +54,7 @@ struct EngineMetrics {
   std::uint64_t peers_lost = 0;
   std::uint64_t frames_stale = 0;
   std::uint64_t frames_resent = 0;
+  std::uint64_t bytes_relayed = 0;  // by way of a third member: sent so, or passed on
   std::uint32_t strands_open = 0;
   std::uint32_t ops_open = 0;
   std::int32_t slow_rank = -1;  // of a member that an operation waits for unusually long, in the current view
@@ -129,12 +130,18 @@ class Engine {
   Verdict on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why);
   bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                 std::string& why);
-  void on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
+  // False: these bytes were not taken, and nobody else brings them now.
+  bool on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
   bool on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why);
   // Payloads that an operation wants in one piece: notes, and blocks of shared state with their hash.
   bool on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, const kernels::Digest& digest,
                 std::string& why);
   void on_discarded(Strand& strand, const wire::FrameHeader& header);
+  // A relay frame is here whole: it is passed on, or an answer, or brings a frame that is to be read like any other.
+  enum class Brought : std::uint8_t { nothing, frame, refuse };
+  Brought on_relay(Strand& strand, const wire::FrameHeader& header, const ByteBuffer& payload, wire::Relay& relay,
+                   std::string& why);
+  void on_brought(Strand& strand, const wire::Relay& relay);  // that frame was taken in
   // Puts the next frames into the strand's queue; false: there are none, the strand is idle.
   bool fill(Strand& strand);
   // This frame has gone out whole.
@@ -161,13 +168,34 @@ class Engine {
     std::uint64_t attempt = 0;
     auto operator<=>(const BulkKey&) const = default;
   };
+  struct Held {  // a frame that went, or is to go, by way of a third member
+    OutFrame frame;
+    std::int64_t sent_ms = 0;
+    PeerId via;  // zero: it has to be sent (again)
+  };
+  struct NoWay {
+    std::int64_t until_ms = 0;
+    std::int64_t delay_ms = 0;
+  };
   struct Link {
+    PeerId peer;
     std::vector<std::shared_ptr<Strand>> strands;
     std::deque<OutFrame> control;
     std::map<BulkKey, std::pair<std::shared_ptr<OpRun>, OpRun::Unit>> bulk;
     std::size_t eager_out = 0;  // bytes sent for calls the peer has not entered yet
     std::size_t stashed = 0;    // bytes kept here of its calls
     std::int64_t heard_ms = 0;  // when the other end was last heard, on strands that are lost
+
+    // By way of others, while there is no strand (engine_relay.cpp).
+    std::int64_t down_ms = 0;               // since when
+    std::int64_t look_ms = 0;               // when to look again
+    std::map<std::uint64_t, Held> held;     // by serial number, until the receipt
+    PeerId via;                             // who passes them on
+    bool proven = false;                    // and has brought a receipt
+    std::map<PeerId, NoWay> no_way;         // members that have no strand to it either, and how long not to ask them
+    bool relay_told = false;                // in the log
+    std::deque<OutFrame> relayed;           // for others, and by them: large frames
+    std::map<PeerId, std::size_t> passing;  // bytes passed on to this peer and not taken in yet, by sender
   };
   using Lock = std::unique_lock<std::mutex>;
 
@@ -237,6 +265,21 @@ class Engine {
   void send_again(Link& link, std::deque<OutFrame> frames);
   void schedule(Strand& strand);
   void drop_link(PeerId peer);
+  [[nodiscard]] bool in_view(PeerId peer) const;
+  [[nodiscard]] bool needs_relay(const Link& link) const;
+  void wait_for(Link& link);
+  void look_again(Link& link, std::int64_t at);
+  PeerId way_to(Link& link, std::int64_t now);
+  void refuse_way(Link& link, PeerId via, std::int64_t now);
+  void send_by_others(Link& link);
+  void answered(PeerId speaker, const wire::Relay& relay);
+  void lose_way(PeerId via);
+  void send_directly(Link& link);
+  void queue_relay(Link& link, OutFrame frame);
+  void answer(PeerId by, const wire::Relay& relay);
+  void pass_on(const wire::Relay& relay, const wire::FrameHeader& header, ByteBuffer payload);
+  void passed(Link& link, const OutFrame& frame);
+  void bounce(Link& link);
   void task(ControlTask task);
   void fail_undecided(OpRun& op);
   void report_stragglers(OpRun& op, std::int64_t now);
@@ -281,6 +324,7 @@ class Engine {
   bool admitting_ = false;
   std::optional<Status> ended_;
   std::uint64_t orders_ = 0;
+  std::uint64_t serials_ = 0;  // of frames that went by way of others
   std::size_t next_thread_ = 0;
   std::int64_t armed_ms_ = 0;
   EngineMetrics metrics_;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 #include <utility>
 
 #include "base/kill_point.hpp"
@@ -60,6 +61,14 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     strand.shared.parked = true;
     return Verdict::park;
   }
+  if (header.type == wire::FrameType::relay) {
+    try {
+      sink.whole = ByteBuffer(header.length);
+      return Verdict::whole;
+    } catch (const std::bad_alloc&) {
+      return Verdict::discard;  // it comes again
+    }
+  }
   if (header.type == wire::FrameType::begin || header.type == wire::FrameType::done) return Verdict::small;
   if (header.epoch < view.epoch) {
     ++metrics_.frames_stale;
@@ -68,13 +77,13 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
   if (OpRun* op = find(header.key); op != nullptr && !op->restoring) {
     if (!op->laid_out) return Verdict::discard;
     if (op->sync() != nullptr) {
-      const bool fits =
-          header.check == op->check && (header.type == wire::FrameType::note ||
-                                        op->sync()->machine.block_expected(strand.peer(), header.slice, header.length));
+      const bool fits = header.check == op->check &&
+                        (header.type == wire::FrameType::note ||
+                         op->sync()->machine.block_expected(strand.sender(), header.slice, header.length));
       return fits && make_whole(*op, header, sink) ? Verdict::whole : Verdict::discard;
     }
     if (header.type != wire::FrameType::data) return Verdict::discard;
-    if (!wanted(*op, strand.peer(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
+    if (!wanted(*op, strand.sender(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
     Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
     // The other end sends it again because it gave the first connection up; that one must not write any more.
     if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
@@ -86,17 +95,23 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
   // Sent again because its first connection was lost.
   if (auto kept = stash_.find(header.key); kept != stash_.end() && header.type == wire::FrameType::data) {
     const bool here = std::any_of(kept->second.begin(), kept->second.end(), [&](const Stashed& piece) {
-      return piece.from == strand.peer() && piece.header == header;
+      return piece.from == strand.sender() && piece.header == header;
     });
     if (here) return Verdict::discard;
   }
-  Link& link = links_[strand.peer()];
-  if (link.stashed + header.length > eager_bytes_max || stash_.size() >= wire::ops_open_max) {
+  const auto from = links_.find(strand.sender());
+  if (from == links_.end()) return Verdict::discard;
+  Link& link = from->second;
+  std::size_t stashed = link.stashed;
+  if (strand.relays()) {  // what its own strands were bringing when they fell silent comes again
+    for (const auto& own : link.strands) stashed -= own->shared.stashing;
+  }
+  if (stashed + header.length > eager_bytes_max || stash_.size() >= wire::ops_open_max) {
     why = "more data for calls that were not made here yet than the limit allows";
     return Verdict::refuse;
   }
   link.stashed += header.length;
-  strand.shared.stashing = header.length;
+  if (!strand.relays()) strand.shared.stashing = header.length;
   sink.whole = ByteBuffer(header.length);
   return Verdict::stash;
 }
@@ -112,7 +127,7 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
       why = done.status().text();
       return false;
     }
-    member_.done_from(strand.peer(), header.epoch, header.key, done.value(), actions);
+    member_.done_from(strand.sender(), header.epoch, header.key, done.value(), actions);
     perform(actions);
     return true;
   }
@@ -121,16 +136,16 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
     why = begin.status().text();
     return false;
   }
-  member_.begin_from(strand.peer(), header.epoch, header.key, begin.value().params, actions);
+  member_.begin_from(strand.sender(), header.epoch, header.key, begin.value().params, actions);
   if (header.epoch == member_.view().epoch) {
     if (comes_later(header.key)) {
       if (begun_.contains(header.key) || begun_.size() < wire::ops_open_max) {
         Begun& begun = begun_[header.key];
         begun.epoch = header.epoch;
-        begun.peers[strand.peer()] = begin.value().weight;
+        begun.peers[strand.sender()] = begin.value().weight;
       }
     } else if (OpRun* op = find(header.key)) {
-      const auto rank = op->rank_of(strand.peer());
+      const auto rank = op->rank_of(strand.sender());
       const bool same = op->laid_out && op->epoch == header.epoch && begin.value().params == op->params;
       if (rank && same) partner_begun(*op, *rank, begin.value().weight);
     }
@@ -139,30 +154,34 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
   return true;
 }
 
-void Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest) {
+bool Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest) {
   const Lock lock(mutex_);
   const std::size_t bytes = sink.bytes();
   taken_in(strand, bytes);
   metrics_.bytes_received += bytes;
   OpRun& op = *sink.op;
-  if (op.ended || op.attempt.load() != sink.attempt) return;
-  if (op.receiving[op.unit_index(sink.slice, sink.step)] != &strand) return;
+  if (op.ended || op.attempt.load() != sink.attempt) return true;
+  const std::size_t unit = op.unit_index(sink.slice, sink.step);
+  if (op.receiving[unit] != &strand) return op.received[unit] != 0;
   op.bytes_received += bytes;
   op.partners[op.from(sink.step)].data_ms = io::now_ms();
   if (sink.digests) op.digest.combine(digest);
   complete_unit(op, sink.slice, sink.step);
+  return true;
 }
 
 bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why) {
   const Lock lock(mutex_);
-  if (strand.shared.lost) return true;  // it comes again
-  strand.shared.stashing = 0;
+  if (!strand.relays()) {
+    if (strand.shared.lost) return true;  // it comes again
+    strand.shared.stashing = 0;
+  }
   taken_in(strand, payload.size());
-  auto link = links_.find(strand.peer());
+  auto link = links_.find(strand.sender());
   if (link == links_.end()) return true;
   OpRun* op = find(header.key);
   if (header.epoch == member_.view().epoch && comes_later(header.key)) {
-    stash_[header.key].push_back({strand.peer(), header, std::move(payload)});
+    stash_[header.key].push_back({strand.sender(), header, std::move(payload)});
     return true;
   }
   link->second.stashed -= payload.size();
@@ -170,10 +189,10 @@ bool Engine::on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffe
   // The call came while the bytes did.
   if (op->sync() != nullptr) {
     const bool fits = header.type == wire::FrameType::note && header.check == op->check;
-    return !fits || hear(*op, strand.peer(), payload.bytes(), why);
+    return !fits || hear(*op, strand.sender(), payload.bytes(), why);
   }
   if (header.type != wire::FrameType::data) return true;
-  if (!wanted(*op, strand.peer(), header, why)) return why.empty();
+  if (!wanted(*op, strand.sender(), header, why)) return why.empty();
   const auto keep = op->shared_from_this();
   Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
   if (receiving != nullptr) receiving->drop_sink(*op);
@@ -203,11 +222,13 @@ void Engine::taken_in(Strand& strand, std::size_t bytes) {
 }
 
 void Engine::acknowledged(Strand& strand, std::uint32_t count) {
+  const auto link = links_.find(strand.peer());
   for (; count > 0 && !strand.shared.unacked.empty(); --count) {
     const OutFrame& frame = strand.shared.unacked.front();
     if (frame.op && frame.op->attempt.load() == frame.attempt && frame.op->is_wide(frame.step)) {
       frame.op->wide.erase(frame.op->unit_index(frame.slice, frame.step));
     }
+    if (link != links_.end()) passed(link->second, frame);
     strand.shared.unacked.pop_front();
   }
 }
@@ -244,7 +265,8 @@ bool Engine::carries_bulk(const Link& link, const Strand& strand) {
 }
 
 void Engine::wake(Link& link) {
-  std::size_t units = link.bulk.size();
+  if (link.strands.empty()) return wait_for(link);
+  std::size_t units = link.bulk.size() + link.relayed.size();
   for (const auto& strand : link.strands) {
     if (!strand->shared.idle) continue;
     if (!link.control.empty() && carries_control(link, *strand)) {
@@ -289,6 +311,12 @@ bool Engine::fill(Strand& strand) {
     }
   }
   if (carries_bulk(link, strand)) {
+    // At most what a few members that lost one another may have under way.
+    while (!link.relayed.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
+      bytes += link.relayed.front().body().size();
+      strand.out.push_back(std::move(link.relayed.front()));
+      link.relayed.pop_front();
+    }
     while (!link.bulk.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
       const auto [op, unit] = std::move(link.bulk.begin()->second);
       link.bulk.erase(link.bulk.begin());
@@ -316,6 +344,7 @@ void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
   } else if (auto link = links_.find(strand.peer()); link != links_.end()) {
     // Given up by another thread while they went.
     send_again(link->second, std::move(frames));
+    if (link->second.strands.empty()) bounce(link->second);
   }
 }
 
@@ -344,7 +373,12 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   std::erase(link.strands, keep);
   link.heard_ms = std::max(link.heard_ms, heard_ms);
   link.stashed -= std::exchange(strand.shared.stashing, 0);
+  if (link.strands.empty()) link.down_ms = io::now_ms();
   send_again(link, std::move(frames));
+  if (link.strands.empty() && !replaced) {
+    bounce(link);
+    lose_way(strand.peer());
+  }
   log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
                short_name(strand.peer()), why);
   task(StrandLost{strand.peer(), strand.index(), strand.dialled(), link.strands.empty() && !replaced, why});
@@ -380,6 +414,7 @@ void Engine::drop_link(PeerId peer) {
     }
   }
   links_.erase(it);
+  lose_way(peer);
   for (auto& [key, op] : ops_) {
     if (const auto rank = op->rank_of(peer)) op->partners[*rank].eager_bytes = 0;
   }
@@ -403,6 +438,7 @@ void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::Uniq
                                          std::move(unsent));
   strand->shared.idle = false;  // its first pump finds out
   link.strands.push_back(strand);
+  send_directly(link);
   ++metrics_.strands_open;
   thread.run([&thread, strand] { thread.own(strand); });
 }

@@ -73,12 +73,12 @@ bool Engine::on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffe
   OpRun* const op = find(header.key);
   if (op == nullptr || op->sync() == nullptr || !op->laid_out) return true;
   if (op->epoch != header.epoch || op->check != header.check) return true;
-  if (header.type == wire::FrameType::note) return hear(*op, strand.peer(), payload.bytes(), why);
-  if (!op->sync()->machine.block_expected(strand.peer(), header.slice, payload.size())) return true;
+  if (header.type == wire::FrameType::note) return hear(*op, strand.sender(), payload.bytes(), why);
+  if (!op->sync()->machine.block_expected(strand.sender(), header.slice, payload.size())) return true;
   op->bytes_received += payload.size();
   metrics_.bytes_received += payload.size();
   protocol::Sync::Actions actions;
-  if (op->sync()->machine.block_arrived(strand.peer(), header.slice, {digest.high, digest.low}, actions)) {
+  if (op->sync()->machine.block_arrived(strand.sender(), header.slice, {digest.high, digest.low}, actions)) {
     op->sync()->staged[header.slice] = std::move(payload);
     HAWSER_KILL_POINT("sync.block_received");
   }

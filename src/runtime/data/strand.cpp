@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "base/log.hpp"
 #include "io/random.hpp"
 #include "io/uv/handle.hpp"
 #include "runtime/data/engine.hpp"
@@ -324,11 +325,16 @@ void Strand::begin_frame() {
       stash_ = std::move(sink.whole);
       break;
     case Engine::Verdict::park:
+      if (relays()) {  // its relay frame was let in by the same numbers
+        engine_.on_discarded(*this, header_);
+        return refuse("a frame of a view that is not here");
+      }
       reading_ = Reading::parked;
       set_interest();
       return;
     case Engine::Verdict::refuse:
-      return fail(why);
+      if (relays()) engine_.on_discarded(*this, header_);
+      return refuse(why);
   }
   if (left_ == 0) frame_complete();
 }
@@ -359,17 +365,18 @@ void Strand::frame_complete() {
   reading_ = Reading::header;
   std::string why;
   if (what == Reading::small) {
-    if (!engine_.on_small(*this, header_, small_, why)) fail(why);
+    if (!engine_.on_small(*this, header_, small_, why)) refuse(why);
   } else if (what == Reading::stash) {
     ByteBuffer payload = std::exchange(stash_, {});
+    if (header_.type == wire::FrameType::relay) return read_relayed(payload);
     if (!whole_) {
-      if (!engine_.on_stash(*this, header_, std::move(payload), why)) fail(why);
+      if (!engine_.on_stash(*this, header_, std::move(payload), why)) refuse(why);
       return;
     }
     // A block of shared state is hashed here, outside of all locks.
     kernels::Digest hash;
     if (header_.type == wire::FrameType::data) hash = kernels::digest(payload.data(), payload.size(), header_.slice);
-    if (!engine_.on_whole(*this, header_, std::move(payload), hash, why)) fail(why);
+    if (!engine_.on_whole(*this, header_, std::move(payload), hash, why)) refuse(why);
   } else {
     Sink sink;
     kernels::Digest digest;
@@ -382,10 +389,37 @@ void Strand::frame_complete() {
     }
     if (sink.mode == Sink::Mode::discard) {
       engine_.on_discarded(*this, header_);
-    } else {
-      engine_.on_unit(*this, sink, digest);
+    } else if (!engine_.on_unit(*this, sink, digest)) {
+      untaken_ = true;
     }
   }
+}
+
+// The frame goes where it would go had its sender a strand here; only the count of this strand's frames and the answers
+// are of the member that passed it on.
+void Strand::read_relayed(const ByteBuffer& payload) {
+  wire::Relay relay;
+  std::string why;
+  const Engine::Brought brought = engine_.on_relay(*this, header_, payload, relay, why);
+  if (brought == Engine::Brought::refuse) return fail(why);
+  if (brought == Engine::Brought::nothing) return;
+  header_.type = wire::relayed_type(relay.what).value();
+  header_.length -= static_cast<std::uint32_t>(wire::relay_bytes);
+  relayed_from_ = relay.from;
+  untaken_ = false;
+  begin_frame();
+  if (reading_ != Reading::header) feed(payload.bytes().subspan(wire::relay_bytes));
+  relayed_from_ = {};
+  if (!untaken_) engine_.on_brought(*this, relay);
+}
+
+// The end of a strand, but what another member sent by way of this one is no fault of its own.
+void Strand::refuse(const std::string& why) {
+  if (!relays()) return fail(why);
+  log::message(log::Subsystem::data, log::Level::debug, "a frame of {}, by way of {}, is not taken: {}",
+               short_name(sender()), short_name(peer_), why);
+  untaken_ = true;
+  reading_ = Reading::header;
 }
 
 // ----------------------------------------------------------------------------------------------------------- sending

@@ -30,7 +30,9 @@ class IoThread;
 struct OutFrame {
   wire::FrameHeader header;
   std::array<std::uint8_t, wire::frame_header_bytes> bytes = {};  // the header, encoded
-  std::vector<std::uint8_t> small;                                // payload of begin and done
+  std::vector<std::uint8_t> small;                                // payload of begin, done and note
+  ByteBuffer owned;                                               // payload of relay
+  PeerId origin;                                                  // relay: whose frame this one passes on; zero: none
   std::span<const std::byte> payload;  // of data: in the user's memory while the operation lives
   std::shared_ptr<OpRun> op;           // data: whose it is
   std::uint64_t attempt = 0;
@@ -45,7 +47,12 @@ struct OutFrame {
   }
   // Bytes after the header, wherever they are.
   [[nodiscard]] std::span<const std::byte> body() const {
+    if (owned) return owned.bytes();
     return small.empty() ? payload : std::as_bytes(std::span(small));
+  }
+  // Data of an attempt that is over. By the engine, under its mutex.
+  [[nodiscard]] bool is_void() const {
+    return header.type == wire::FrameType::data && !(op && !op->ended && op->attempt.load() == attempt);
   }
 };
 
@@ -63,6 +70,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   Strand& operator=(const Strand&) = delete;
 
   [[nodiscard]] PeerId peer() const { return peer_; }
+  // Whose frame is being read: of another member if this one passes it on. On the io thread.
+  [[nodiscard]] PeerId sender() const { return relayed_from_.is_zero() ? peer_ : relayed_from_; }
+  [[nodiscard]] bool relays() const { return !relayed_from_.is_zero(); }
   [[nodiscard]] std::uint32_t index() const { return index_; }
   [[nodiscard]] bool dialled() const { return dialled_; }
   [[nodiscard]] IoThread& thread() { return thread_; }
@@ -120,7 +130,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void feed_sink(std::span<const std::byte> bytes);
   void reduce_scratch(std::size_t bytes);
   void frame_complete();
-  bool send_some();  // false: the kernel takes no more now
+  void read_relayed(const ByteBuffer& payload);  // the frame that a relay frame brings
+  void refuse(const std::string& why);           // what was read
+  bool send_some();                              // false: the kernel takes no more now
   void set_interest();
   void fail(const std::string& why);
   void ping();
@@ -149,6 +161,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::size_t left_ = 0;  // payload bytes of the frame still to come
   std::vector<std::uint8_t> small_;
   ByteBuffer stash_;
+  PeerId relayed_from_;                  // while what a relay frame brings is read
+  bool untaken_ = false;                 // and that was not taken
   bool whole_ = false;                   // stash_ is for an operation that is here, not for one that may come
   Sink sink_;                            // guarded by `guard`
   std::array<std::byte, 8> carry_ = {};  // bytes of an element that is not whole yet
