@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
+#include "protocol/membership/edges.hpp"
 #include "protocol/mutants.hpp"
 #include "protocol/round/outcomes.hpp"
 
@@ -158,7 +160,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     }
     if (group.verdict_at && env.now >= *group.verdict_at) {
       group.verdict_at.reset();
-      weigh_suspicions(group, actions);
+      weigh_suspicions(group, env, actions);
     }
   }
   for (const std::uint32_t id : ids) {
@@ -316,7 +318,10 @@ void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, cons
     peer.connected.insert(connected->peer);
     peer.unreachable.erase(connected->peer);
     peer.links_lost.erase(connected->peer);
-    if (auto other = peers_.find(connected->peer); other != peers_.end()) other->second.links_lost.erase(peer.id);
+    if (auto other = peers_.find(connected->peer); other != peers_.end()) {
+      other->second.unreachable.erase(peer.id);
+      other->second.links_lost.erase(peer.id);
+    }
   } else if (const auto* lost = std::get_if<wire::LinkLost>(&message); lost != nullptr) {
     // Of the end that dialled only: the other's word may be older than what that end has said since.
     peer.connected.erase(lost->peer);
@@ -469,36 +474,57 @@ void Coordinator::weigh_absent(std::uint32_t group_id, Group& group) {
 void Coordinator::on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env) {
   Group& group = groups_[peer.group];
   if (suspect.peer == peer.id || !contains(group.view, suspect.peer) || group.doomed.contains(suspect.peer)) return;
-  peer.unreachable.insert(suspect.peer);
+  peer.unreachable[suspect.peer] = env.now;
   if (!group.verdict_at) group.verdict_at = env.now + config_.heartbeat_ms;
 }
 
-// Removes the fewest members that leave the rest without a broken edge (greedily: the one with most broken edges first;
-// of equals, the latest rank). Who is away is judged by that alone: the two who miss two dead ones look just like
-// these.
-void Coordinator::weigh_suspicions(Group& group, Actions& actions) {
-  for (;;) {
-    std::map<PeerId, std::set<PeerId>> broken;
-    for (const auto& member : group.view.members) {
-      const PeerId id = member.peer.id;
-      if (group.doomed.contains(id) || peers_.at(id).conn == 0) continue;
-      for (const PeerId& other : peers_.at(id).unreachable) {
-        if (!contains(group.view, other) || group.doomed.contains(other) || peers_.at(other).conn == 0) continue;
-        broken[id].insert(other);
-        broken[other].insert(id);
-      }
+// Removes the fewest members that leave the rest able to reach one another, if need be by way of a third. Who is away is
+// judged by that alone: the two who miss two dead ones look just like these. A suspicion that is not repeated is over:
+// who has it says so every peer timeout.
+void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& actions) {
+  const Millis fresh = env.now - 2 * static_cast<Millis>(config_.peer_timeout_ms) - config_.heartbeat_ms;
+  std::vector<PeerId> members;
+  std::vector<std::string> names;
+  std::vector<bool> away;
+  for (const auto& member : group.view.members) {
+    if (group.doomed.contains(member.peer.id)) continue;
+    names.push_back(fmt::format("rank {} ({})", &member - group.view.members.data(), member.peer.name));
+    members.push_back(member.peer.id);
+    away.push_back(peers_.at(member.peer.id).conn == 0);
+    std::erase_if(peers_.at(member.peer.id).unreachable, [&](const auto& item) { return item.second < fresh; });
+  }
+  const std::size_t size = members.size();
+  std::vector<std::vector<bool>> broken(size, std::vector<bool>(size, false));
+  const auto suspects = [&](std::size_t a, std::size_t b) {
+    return peers_.at(members[a]).unreachable.contains(members[b]);
+  };
+  bool any = false;
+  for (std::size_t a = 0; a < size; ++a) {
+    for (std::size_t b = a + 1; b < size; ++b) {
+      broken[a][b] = broken[b][a] = suspects(a, b) || suspects(b, a);
+      any = any || broken[a][b];
     }
-    const wire::ViewMember* worst = nullptr;
-    for (const auto& member : group.view.members) {
-      auto it = broken.find(member.peer.id);
-      if (it != broken.end() && (worst == nullptr || it->second.size() >= broken[worst->peer.id].size()))
-        worst = &member;
-    }
-    if (worst == nullptr) return;
+  }
+  const auto told = std::exchange(group.served, {});
+  if (!any) return;
+  std::set<std::size_t> gone;
+  for (const std::size_t one : unserved(broken, away)) {
+    const auto pairs = std::count(broken[one].begin(), broken[one].end(), true);
     const std::string why =
-        fmt::format("{} of its connections to other members cannot be kept", broken[worst->peer.id].size());
-    actions.push_back(Note{true, fmt::format("removing {}: {}", worst->peer.name, why)});
-    group.doomed.emplace(worst->peer.id, Doom{why, false});
+        fmt::format("{} of its connections to other members cannot be kept, nor can others take their place", pairs);
+    actions.push_back(Note{true, fmt::format("removing {}: {}", names[one], why)});
+    group.doomed.emplace(members[one], Doom{why, false});
+    gone.insert(one);
+  }
+  for (std::size_t a = 0; a < size; ++a) {
+    for (std::size_t b = a + 1; b < size; ++b) {
+      if (!broken[a][b] || away[a] || away[b] || gone.contains(a) || gone.contains(b)) continue;
+      const std::pair pair{members[a], members[b]};
+      group.served.insert(pair);
+      if (told.contains(pair)) continue;
+      actions.push_back(Note{true, fmt::format("{} and {} cannot reach each other; their traffic goes through others",
+                                               names[a], names[b])});
+    }
   }
 }
 

@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -112,13 +113,13 @@ class Coordinator {
     std::uint32_t group = 0;
     std::uint32_t min_size = 1;
     wire::PeerInfo info;
-    bool several = false;             // it knows more than one coordinator
-    std::uint64_t arrival = 0;        // order of Join
-    std::set<PeerId> connected;       // reported by this peer as the dialling end
-    std::set<PeerId> unreachable;     // members it has suspected
-    std::map<PeerId, Millis> links_lost;  // with whom its light strand broke, and when it said so
-    std::optional<Millis> absent_at;      // member: its connection ended then, and it has not come back
-    bool conn_ended = false;              // absent, and its connection to this very process has ended
+    bool several = false;                  // it knows more than one coordinator
+    std::uint64_t arrival = 0;             // order of Join
+    std::set<PeerId> connected;            // reported by this peer as the dialling end
+    std::map<PeerId, Millis> unreachable;  // members it suspects, and when it last said so
+    std::map<PeerId, Millis> links_lost;   // with whom its light strand broke, and when it said so
+    std::optional<Millis> absent_at;       // member: its connection ended then, and it has not come back
+    bool conn_ended = false;               // absent, and its connection to this very process has ended
     std::string absent_why;
     bool leaving = false;
   };
@@ -174,9 +175,10 @@ class Coordinator {
     bool inherited = false;            // the view was learnt from members: those who do not come may be in a newer one
     bool settled = false;              // this process has installed the view: nobody knows a newer one
     std::optional<Millis> verdict_at;  // suspicions are weighed then, when all who have one had time to say so
-    std::optional<Millis> hold_until;  // no admission before: a view could not be made durable
-    std::optional<Millis> minority_since;  // a majority must agree and is not there
-    std::set<wire::OpKey> stragglers;      // operations whose callers will not wait for those who have not entered them
+    std::set<std::pair<PeerId, PeerId>> served;  // cannot reach each other and stay, as was said in the log
+    std::optional<Millis> hold_until;            // no admission before: a view could not be made durable
+    std::optional<Millis> minority_since;        // a majority must agree and is not there
+    std::set<wire::OpKey> stragglers;  // operations whose callers will not wait for those who have not entered them
   };
 
   void on(const Opened& event, const Env& env, Actions& actions);
@@ -197,7 +199,7 @@ class Coordinator {
   void introduce(const Peer& there, const Peer& newcomer, Actions& actions);
   void on_leave(Peer& peer, const wire::Leave& leave, const Env& env, Actions& actions);
   void on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env);
-  void weigh_suspicions(Group& group, Actions& actions);
+  void weigh_suspicions(Group& group, const Env& env, Actions& actions);
   void welcome(ConnId conn, Actions& actions);
   void refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions, LineageId lineage = {});
   void turn_away(PeerId id, const std::string& text, Actions& actions);

@@ -251,6 +251,11 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
   actions.push_back(Note{false, fmt::format("group {}: view {} with {} members ({} departed)", group_id,
                                             group.view.number, group.view.members.size(), install.departures.size())});
   weigh_absent(group_id, group);
+  // Who has gone may have been the one by whom others reached each other.
+  const bool suspicions = std::any_of(group.view.members.begin(), group.view.members.end(), [&](const auto& member) {
+    return !peers_.at(member.peer.id).unreachable.empty();
+  });
+  if (suspicions && !group.verdict_at) group.verdict_at = env.now + config_.heartbeat_ms;
 }
 
 // The view is current from now on. Members that are not here have been absent since `absent_at`.
