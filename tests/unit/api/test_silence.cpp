@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "support/group.hpp"
@@ -230,33 +232,184 @@ TEST_CASE("a connection whose packets vanish is replaced while the others go on"
   CHECK(metrics_of(comms[0]).frames_resent + metrics_of(comms[1]).frames_resent > 0);
 }
 
-TEST_CASE("two of three members cannot hear each other: the call goes on without delay beyond the timeout",
+namespace {
+
+// What can be done together, with exact results, in one attempt and by all.
+void all_operations(const std::vector<Comm>& comms) {
+  const auto size = static_cast<std::uint32_t>(comms.size());
+  in_threads(size, [&](std::uint32_t rank) {
+    hawser_comm_t* const comm = comms[rank].get();
+    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+    const auto ended = [&](hawser_status_t status, const char* what) {
+      expect(status, HAWSER_OK, what);
+      check(info.attempts == 1 && info.participants == size, std::string(what) + " began again");
+    };
+    const auto total = static_cast<float>(size * (size + 1) / 2);
+    for (const std::size_t count : {std::size_t{3}, std::size_t{1} << 20}) {
+      std::vector<float> data(count);
+      for (std::size_t i = 0; i < count; ++i) data[i] = static_cast<float>((rank + 1) * (i % 5 + 1));
+      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_F32, HAWSER_SUM, nullptr, &info),
+            "all_reduce");
+      for (std::size_t i = 0; i < count; ++i) check(data[i] == total * static_cast<float>(i % 5 + 1), "wrong sum");
+    }
+    {  // half-width: partial sums travel as f32
+      constexpr std::size_t count = 300000;
+      std::vector<std::uint16_t> data(count, 0x3f80);  // 1 as bf16
+      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_BF16, HAWSER_AVG, nullptr, &info), "bf16");
+      check(std::all_of(data.begin(), data.end(), [](std::uint16_t value) { return value == 0x3f80; }),
+            "wrong average");
+    }
+    {  // in whole steps of the codes, so that nothing is lost
+      constexpr std::size_t count = 1U << 20;
+      std::vector<float> data(count);
+      for (std::size_t i = 0; i < count; ++i) data[i] = i % 2 == 0 ? 127.0F : -127.0F;
+      hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
+      compression.codec = HAWSER_CODEC_INT8;
+      hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+      options.compression = &compression;
+      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_F32, HAWSER_AVG, &options, &info), "int8");
+      for (std::size_t i = 0; i < count; ++i) check(data[i] == (i % 2 == 0 ? 127.0F : -127.0F), "wrong average");
+    }
+    for (std::uint32_t root = 0; root < size; ++root) {
+      for (const std::size_t count : {std::size_t{100}, std::size_t{1} << 20}) {
+        std::vector<std::uint32_t> data(count, rank == root ? root + 7 : 0);
+        ended(hawser_broadcast(comm, data.data(), data.data(), count, HAWSER_U32, root, nullptr, &info), "broadcast");
+        check(std::all_of(data.begin(), data.end(), [&](std::uint32_t value) { return value == root + 7; }),
+              "wrong broadcast");
+      }
+    }
+    ended(hawser_barrier(comm, nullptr, &info), "barrier");
+    {  // rank 1 is behind
+      std::vector<float> tensor(700000, rank == 1 ? 0.0F : 5.0F);
+      hawser_state_t* state = nullptr;
+      expect(hawser_state_create(&state), HAWSER_OK, "create");
+      expect(hawser_state_add_tensor(state, "tensor", tensor.data(), tensor.size(), HAWSER_F32), HAWSER_OK, "add");
+      expect(hawser_state_set_revision(state, rank == 1 ? 1 : 2), HAWSER_OK, "revision");
+      hawser_sync_info_t synced = HAWSER_SYNC_INFO_INIT;
+      const hawser_status_t status = hawser_state_sync(comm, state, HAWSER_SYNC_AGREE, nullptr, &synced);
+      hawser_state_destroy(state);
+      expect(status, HAWSER_OK, "sync");
+      check(synced.participants == size, "a member was lost");
+      check(std::all_of(tensor.begin(), tensor.end(), [](float value) { return value == 5.0F; }), "wrong state");
+    }
+  });
+}
+
+std::uint64_t relayed(const std::vector<Comm>& comms) {
+  std::uint64_t bytes = 0;
+  for (const Comm& comm : comms) bytes += metrics_of(comm).bytes_relayed;
+  return bytes;
+}
+
+}  // namespace
+
+TEST_CASE("two members cannot reach each other: their traffic goes by way of a third until they can", "[silence]") {
+  if (unavailable()) return;
+  for (const std::uint32_t size : {3U, 4U}) {
+    const Network network(size);
+    const Coordinator coordinator = [&] {
+      const Inside inside = network.enter_bridge();
+      return Coordinator(heartbeat_ms, coordinator_listen.c_str());
+    }();
+    const Group group = members(network, coordinator, size);
+    const auto& comms = group.comms;
+    const auto& hosts = group.hosts;
+    await("connecting", 20000, [&] { return metrics_of(comms[0]).strands_open >= 2 * (1 + bulk); });
+    const auto whole = [&] {
+      std::vector<std::uint32_t> strands;
+      for (const Comm& comm : comms) strands.push_back(metrics_of(comm).strands_open);
+      return strands;
+    };
+    all_operations(comms);
+    const auto strands = whole();
+    REQUIRE(relayed(comms) == 0);
+    for (const auto& [forth, back] : {std::pair{true, true}, std::pair{true, false}, std::pair{false, true}}) {
+      INFO(size << " members, cut forth " << forth << ", back " << back);
+      const std::uint64_t before = relayed(comms);
+      if (forth) network.cut(hosts[0], hosts[1]);
+      if (back) network.cut(hosts[1], hosts[0]);
+      const auto began = Clock::now();
+      reduce(comms, 1U << 20);
+      CHECK(ms_since(began) <= timeout_ms + 6 * heartbeat_ms + 4 * late_ms);
+      all_operations(comms);
+      // As long as it lasts; both complain again and again meanwhile.
+      const auto lasting = Clock::now();
+      while (ms_since(lasting) < 2 * timeout_ms) reduce(comms, 100000);
+      CHECK(relayed(comms) > before);
+      CHECK(view_of(comms[0]).number == 1);
+      network.heal();
+      await("connecting again", 20000, [&] { return whole() == strands; });
+      const std::uint64_t after = relayed(comms);
+      all_operations(comms);
+      CHECK(relayed(comms) == after);
+    }
+  }
+}
+
+TEST_CASE("whoever passes frames on loses its way, or dies: another one does it, or one of the two has to go",
           "[silence]") {
   if (unavailable()) return;
-  const Network network(3);
-  const Coordinator coordinator = [&] {
-    const Inside inside = network.enter_bridge();
-    return Coordinator(heartbeat_ms, coordinator_listen.c_str());
-  }();
-  const Group group = members(network, coordinator, 3);
-  const auto& comms = group.comms;
-  const auto& hosts = group.hosts;
-  await_strands(comms, 2 * (1 + bulk));
-  network.cut_both(hosts[1], hosts[2]);
-  std::atomic<int> served{0};
-  in_threads(3, [&](std::uint32_t i) {
-    constexpr std::size_t count = 1U << 20;
-    std::vector<float> data(count, static_cast<float>(1U << view_of(comms[i]).rank));
-    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
-    const auto began = Clock::now();
-    const hawser_status_t status =
-        hawser_all_reduce(comms[i].get(), data.data(), data.data(), count, HAWSER_F32, HAWSER_SUM, nullptr, &info);
-    if (status == HAWSER_EXPELLED) return;  // one of the two has to go
-    expect(status, HAWSER_OK, "all_reduce");
-    check(ms_since(began) <= timeout_ms + 4 * heartbeat_ms + 2 * late_ms, "took too long");
-    check(data[0] == 3.0F || data[0] == 5.0F || data[0] == 7.0F, "wrong sum");
-    check(std::all_of(data.begin(), data.end(), [&](float value) { return value == data[0]; }), "torn result");
-    ++served;
-  });
-  REQUIRE(served >= 2);
+  struct Case {
+    const char* name;
+    std::uint32_t size;
+    bool dies;
+  };
+  for (const Case& one :
+       {Case{"loses its way", 4, false}, Case{"dies", 4, true}, Case{"dies, the only one", 3, true}}) {
+    INFO(one.name);
+    const Network network(one.size);
+    const Coordinator coordinator = [&] {
+      const Inside inside = network.enter_bridge();
+      return Coordinator(heartbeat_ms, coordinator_listen.c_str());
+    }();
+    const Group group = members(network, coordinator, one.size);
+    const auto& comms = group.comms;
+    const auto& hosts = group.hosts;
+    reduce(comms, 100000);
+    network.cut_both(hosts[0], hosts[1]);
+    reduce(comms, 1U << 20);
+    REQUIRE(relayed(comms) > 0);
+    // Everyone until it is lost, the others for a while longer.
+    constexpr int rounds = 60;
+    std::atomic<std::uint32_t> least{one.size};
+    std::atomic<int> expelled{0};
+    in_threads(one.size, [&](std::uint32_t rank) {
+      constexpr std::size_t count = 300000;
+      for (int round = 0; round < rounds; ++round) {
+        if (rank == 2 && round == rounds / 4) {
+          if (one.dies) {
+            expect(hawser_comm_abort(comms[2].get()), HAWSER_OK, "abort");
+            return;
+          }
+          network.cut_both(hosts[1], hosts[2]);
+        }
+        std::vector<float> data(count, static_cast<float>(1U << rank));
+        hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+        const hawser_status_t status = hawser_all_reduce(comms[rank].get(), data.data(), data.data(), count, HAWSER_F32,
+                                                         HAWSER_SUM, nullptr, &info);
+        if (status == HAWSER_EXPELLED) {
+          ++expelled;
+          return;
+        }
+        expect(status, HAWSER_OK, "all_reduce");
+        const auto sum = static_cast<std::uint32_t>(data[0]);
+        check(static_cast<std::uint32_t>(std::popcount(sum)) == info.participants && (sum >> rank & 1) != 0,
+              "a sum of others than the participants");
+        check(std::all_of(data.begin(), data.end(), [&](float value) { return value == data[0]; }), "torn result");
+        if (info.participants < least) least = info.participants;
+      }
+    });
+    if (!one.dies) {
+      CHECK(least == 4);
+      CHECK(view_of(comms[0]).number == 1);
+    } else if (one.size == 4) {
+      CHECK(least == 3);
+      CHECK(view_of(comms[0]).world_size == 3);
+    } else {
+      CHECK(least == 1);
+      CHECK(expelled == 1);
+      CHECK(view_of(comms[0]).world_size == 1);
+    }
+    CHECK((expelled == 0) == (least != 1));
+  }
 }
