@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <bit>
 #include <chrono>
@@ -254,21 +255,24 @@ void all_operations(const std::vector<Comm>& comms) {
     }
     {  // half-width: partial sums travel as f32
       constexpr std::size_t count = 300000;
-      std::vector<std::uint16_t> data(count, 0x3f80);  // 1 as bf16
-      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_BF16, HAWSER_AVG, nullptr, &info), "bf16");
-      check(std::all_of(data.begin(), data.end(), [](std::uint16_t value) { return value == 0x3f80; }),
-            "wrong average");
+      constexpr std::array<std::uint16_t, 4> small = {0x3f80, 0x4000, 0x4040, 0x4080};  // 1 to 4 as bf16
+      const std::uint16_t sum = size == 3 ? 0x40c0 : 0x4120;                            // 6, 10
+      std::vector<std::uint16_t> data(count, small[rank]);
+      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_BF16, HAWSER_SUM, nullptr, &info), "bf16");
+      check(std::all_of(data.begin(), data.end(), [&](std::uint16_t value) { return value == sum; }), "wrong bf16 sum");
     }
     {  // in whole steps of the codes, so that nothing is lost
       constexpr std::size_t count = 1U << 20;
       std::vector<float> data(count);
-      for (std::size_t i = 0; i < count; ++i) data[i] = i % 2 == 0 ? 127.0F : -127.0F;
+      for (std::size_t i = 0; i < count; ++i) data[i] = (i % 2 == 0 ? 127.0F : -127.0F) * static_cast<float>(rank + 1);
       hawser_compression_t compression = HAWSER_COMPRESSION_INIT;
       compression.codec = HAWSER_CODEC_INT8;
       hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
       options.compression = &compression;
-      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_F32, HAWSER_AVG, &options, &info), "int8");
-      for (std::size_t i = 0; i < count; ++i) check(data[i] == (i % 2 == 0 ? 127.0F : -127.0F), "wrong average");
+      ended(hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_F32, HAWSER_SUM, &options, &info), "int8");
+      for (std::size_t i = 0; i < count; ++i) {
+        check(data[i] == (i % 2 == 0 ? 127.0F : -127.0F) * total, "wrong compressed sum");
+      }
     }
     for (std::uint32_t root = 0; root < size; ++root) {
       for (const std::size_t count : {std::size_t{100}, std::size_t{1} << 20}) {
