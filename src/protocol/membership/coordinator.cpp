@@ -59,7 +59,9 @@ const wire::View* Coordinator::view(std::uint32_t group) const {
 bool Coordinator::leads(std::uint32_t group) const {
   auto it = groups_.find(group);
   if (it == groups_.end() || it->second.recovery || it->second.view.number == 0) return false;
-  return !needs_majority(it->second) || majority_present(it->second);
+  const Group& known = it->second;
+  if (needs_majority(known) && !majority_present(known)) return false;
+  return !known.pending || known.pending->install.view.rule != wire::Rule::quorum || can_be_agreed(known);
 }
 
 void Coordinator::on(const Opened& event, const Env& env, Actions& /*actions*/) {

@@ -222,6 +222,7 @@ class Coordinator {
   void adopt_view(std::uint32_t group_id, Group& group, wire::Install install, Millis absent_at);
   [[nodiscard]] bool needs_majority(const Group& group) const;
   [[nodiscard]] bool majority_present(const Group& group) const;
+  [[nodiscard]] bool can_be_agreed(const Group& group) const;
   void raise_term(Group& group, const wire::Term& above) const;
   [[nodiscard]] wire::Term next_term(const Group& group) const;
 

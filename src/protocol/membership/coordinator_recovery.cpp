@@ -54,9 +54,8 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     if (unknown) groups_.erase(hello.group);
     return;
   }
-  const std::uint64_t newest = std::max(group.view.number, group.pending ? group.pending->install.view.number : 0);
   const bool deposed = group.view.rule == wire::Rule::quorum ? !majority_present(group) : !group.settled;
-  if (unknown || (!group.recovery && hello.view > newest && deposed)) {
+  if (unknown || (!group.recovery && hello.view > group.view.number && deposed)) {
     // Nothing is known here, or less than this member knows (the log was cut, another coordinator led): the members
     // have the word.
     start_recovery(hello.group, group, hello.lineage, env);

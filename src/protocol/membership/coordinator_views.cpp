@@ -31,6 +31,16 @@ bool Coordinator::majority_present(const Group& group) const {
   return is_majority(group.view, present);
 }
 
+// Whether those whose agreement the proposal needs are here.
+bool Coordinator::can_be_agreed(const Group& group) const {
+  std::set<PeerId> present;
+  for (const auto& member : group.pending->install.view.members) {
+    auto peer = peers_.find(member.peer.id);
+    if (peer != peers_.end() && peer->second.conn != 0) present.insert(member.peer.id);
+  }
+  return is_majority(group.pending->install.view, present);
+}
+
 wire::Term Coordinator::next_term(const Group& group) const { return {group.term.count + 1, config_.run.low}; }
 
 // What follows must be above what this peer has promised.
