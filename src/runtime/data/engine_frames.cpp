@@ -37,6 +37,7 @@ void pass_sent([[maybe_unused]] wire::FrameType type) {
       return;
     case wire::FrameType::ack:
     case wire::FrameType::ping:
+    case wire::FrameType::relay:
       return;
   }
 }
