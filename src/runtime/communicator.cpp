@@ -147,6 +147,7 @@ class Communicator::Control {
   std::int64_t reconnect_delay_ms_ = retry_ms_min;
   std::string coordinator_host_;  // numeric, as reached
   std::string coordinator_text_;
+  bool refused_ = false;  // by the coordinator of the last connection; the end of that may be seen first
   std::map<PeerId, Met> met_;
   std::map<StrandKey, Dial> dials_;
   std::map<std::uint64_t, Incoming> incoming_;
@@ -372,6 +373,7 @@ void Communicator::Control::coordinator_failed(const Status& why) {
 void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream> stream, const std::string& address) {
   coordinator_host_ = stream->remote().host();
   coordinator_text_ = address;
+  refused_ = false;
   const bool asked_all = asked_ >= options_.coordinators.size();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
@@ -392,6 +394,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
                  message_name(message));
     pass_heard(message);
+    if (std::holds_alternative<wire::Refuse>(message)) refused_ = true;
     [[maybe_unused]] const bool installs = std::holds_alternative<wire::Install>(message);
     engine_->step(Member::ControlReceived{std::move(message)});
     if (installs) HAWSER_KILL_POINT("install.performed");
@@ -410,7 +413,8 @@ void Communicator::Control::on_control_closed(const Status& why) {
                  "lost the coordinator at {} ({}); operations go on, joins and losses wait for it", coordinator_text_,
                  why.text());
     engine_->step(Member::ControlClosed{why.text()});
-    --coordinator_index_;  // the connection may have broken alone: the same address is tried first
+    // The connection may have broken alone: the same address is tried first, unless it has said no.
+    if (!refused_) --coordinator_index_;
     coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
     return;
   }
