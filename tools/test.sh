@@ -10,7 +10,8 @@ usage: tools/test.sh [option...]
 
 Without options: the release build and its tests, then the Python package and its tests.
 
-  --long           all of it: also --asan, --tsan and --fuzz 60
+  --long           all of it: also --asan, --tsan and --fuzz 60, every kill point in groups of every size, and five minutes of
+                   mixed faults
   --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan           also the tests under ThreadSanitizer
   --fuzz SECONDS   also each fuzz target for so many seconds (clang)
@@ -22,10 +23,10 @@ Exit status: 0 all passed, 1 some failed or could not be built, 2 wrong options.
 HELP
 }
 
-asan='' tsan='' fuzz='' torch=1
+asan='' tsan='' fuzz='' long='' torch=1
 while (($#)); do
   case $1 in
-    --long) asan=1 tsan=1 fuzz=${fuzz:-60} ;;
+    --long) asan=1 tsan=1 long=1 fuzz=${fuzz:-60} ;;
     --asan) asan=1 ;;
     --tsan) tsan=1 ;;
     --fuzz)
@@ -104,6 +105,16 @@ run_pytest() {
   count pytest "$status" "$results/pytest.xml"
 }
 
+# run_stress SCRIPT ARGUMENT...: one of stress/, as one test.
+run_stress() {
+  hawser_say "stress: $*"
+  if HAWSER_BIN=$hawser_root/build/release/tools/hawser "$hawser_python" "stress/$1.py" "${@:2}"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
 run_fuzz() {
   local target
   hawser_build fuzz hawser_fuzzers
@@ -141,6 +152,10 @@ if [[ -n $tsan ]]; then
 fi
 if [[ -n $fuzz ]]; then
   run_fuzz
+fi
+if [[ -n $long ]]; then
+  run_stress kill_points --long
+  run_stress soak --seconds 300
 fi
 
 ((failed == 0))

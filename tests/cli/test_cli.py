@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 
@@ -28,7 +29,7 @@ BENCH_KEYS = {
 }  # fmt: skip
 STRESS_KEYS = {
     "ops", "wrong", "hangs", "disagreements", "kills", "stops", "joins", "leaves", "coordinator_kills", "recovery_ms_p50",
-    "recovery_ms_p99", "recovery_ms_max", "seed",
+    "recovery_ms_p99", "recovery_ms_max", "seed", "coordinator_stops", "strand_kills", "cuts", "starvations",
 }  # fmt: skip
 
 
@@ -492,6 +493,81 @@ class StressFaults(StressCase):
         summary = self.summary("--spawn", 4, "--seconds", 10, "--seed", 8, "--kill-every", 1.5, "--join-every", 0.8, "--leave-every", 2,
                                "--stop-every", 3, "--peer-timeout-ms", 600, "--max-bytes", "256K")  # fmt: skip
         self.assertGreater(summary["kills"], 0)
+
+
+class StressCoordinators(StressCase):
+    FEW = ("--max-bytes", "256K", "--seconds", 6)
+
+    def test_killed_and_restarted_with_a_log(self):
+        summary = self.summary("--spawn", 4, *self.FEW, "--seed", 21, "--coordinator-kill-every", 1.2)
+        self.assertGreater(summary["coordinator_kills"], 1)
+        self.assertEqual([summary[name] for name in ("reruns", "repeats", "expulsions")], [0] * 3)  # nobody notices
+
+    def test_killed_without_a_log(self):
+        summary = self.summary("--spawn", 4, *self.FEW, "--seed", 22, "--coordinator-kill-every", 2, "--coordinator-log", "none")
+        self.assertGreater(summary["coordinator_kills"], 0)
+
+    def test_standbys_and_losses(self):
+        summary = self.summary("--spawn", 5, *self.FEW, "--seed", 23, "--standbys", 2, "--coordinator-kill-every", 1.5,
+                               "--coordinator-stop-every", 3, "--kill-every", 3)  # fmt: skip
+        self.assertGreater(summary["coordinator_kills"] + summary["coordinator_stops"], 1)
+
+    def test_a_starved_peer_is_not_removed(self):
+        summary = self.summary("--spawn", 3, *self.FEW, "--seed", 24, "--starve-every", 2, "--peer-timeout-ms", 2000)
+        self.assertGreater(summary["starvations"], 0)
+
+    def test_an_own_directory_for_logs(self):
+        with tempfile.TemporaryDirectory() as directory:
+            self.summary("--spawn", 2, "--seconds", 1, "--max-bytes", "64K", "--coordinator-log", directory)
+            self.assertTrue(os.listdir(os.path.join(directory, "0")))
+
+    def test_figures(self):
+        result = run("stress", "--figures", "--spawn", 3, "--repeats", 1, "--max-bytes", "256K", "--json", "--quiet")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        figures = json.loads(result.stdout)
+        self.assertEqual([figures[name] for name in ("wrong", "failed_ops", "coordinator_failed_ops")], [0] * 3)
+        for name in ("kill_ms", "join_ms", "stop_ms", "restart_join_ms", "standby_join_ms"):
+            self.assertGreater(figures[name], 0)
+
+    @unittest.skipUnless(os.geteuid() == 0, "takes root")
+    def test_connections_and_ways(self):
+        strands = self.summary("--spawn", 3, *self.FEW, "--seed", 25, "--strand-kill-every", 0.3)
+        self.assertGreater(strands["strand_kills"], 3)
+        self.assertEqual([strands[name] for name in ("reruns", "expulsions")], [0, 0])  # nothing but frames is sent again
+        cuts = self.summary("--spawn", 4, *self.FEW, "--seed", 26, "--cut-every", 1.5)
+        self.assertGreater(cuts["cuts"], 0)
+
+    @unittest.skipIf(os.geteuid() == 0, "root may")
+    def test_what_takes_root_says_so(self):
+        for option in ("--cut-every", "--strand-kill-every"):
+            result = run("stress", option, 1)
+            self.assertEqual(result.returncode, USAGE)
+            self.assertIn("root", result.stderr)
+
+
+class StressKillPoints(StressCase):
+    def setUp(self):
+        if run("stress", "--kill-at", "op.begin", "--seconds", 0.1, "--spawn", 1).returncode == USAGE:
+            self.skipTest("a build without kill points")
+
+    def test_one_place(self):
+        summary = self.summary("--spawn", 3, "--seconds", 60, "--seed", 31, "--max-bytes", "64K", "--kill-at", "done.sent:2",
+                               "--kill-at-times", 2)  # fmt: skip
+        self.assertEqual(summary["kill_points"], {"done.sent": 2})
+        self.assertEqual(summary["kills"], 2)
+        self.assertLess(summary["seconds"], 50)
+
+    def test_a_coordinator(self):
+        summary = self.summary("--spawn", 3, "--seconds", 60, "--seed", 32, "--max-bytes", "64K", "--kill-at",
+                               "coordinator.persisted:1", "--kill-at-times", 1, "--leave-every", 0.5)  # fmt: skip
+        self.assertEqual((summary["kill_points"], summary["coordinator_kills"]), ({"coordinator.persisted": 1}, 1))
+
+    def test_names_are_checked(self):
+        for name in ("no.such", "done.sent:0", "done.sent:x", "accept.sent"):
+            result = run("stress", "--kill-at", name)
+            self.assertEqual((name, result.returncode), (name, USAGE))
+        listed = json.loads(run("stress", "--list-kill-points", "--json").stdout)
+        self.assertIn({"name": "op.begin", "role": "member", "takes_majority": False}, listed)
 
 
 class StressVerdict(StressCase):

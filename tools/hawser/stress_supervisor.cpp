@@ -793,7 +793,7 @@ class Supervisor {
   // ------------------------------------------------------------ kill points
   // The next of the list is given to a process, when one can be had.
   void arm_next(std::uint64_t now) {
-    if (options_.kill_at.empty() || !pending_kills_.empty()) return;
+    if (options_.kill_at.empty() || !pending_kills_.empty() || have_met_all()) return;
     const KillAt& wanted = options_.kill_at[next_point_ % options_.kill_at.size()];
     const KillPoint& point = *find_kill_point(wanted.name);
     Armed armed;
@@ -824,6 +824,10 @@ class Supervisor {
     armed_ = armed;
   }
 
+  [[nodiscard]] bool have_met_all() const {
+    return options_.kill_at_times != 0 && next_point_ >= options_.kill_at.size() * std::size_t{options_.kill_at_times};
+  }
+
   void on_point_hit(PeerProcess& peer) {
     peer.is_killed = true;
     ++counters_.kills;
@@ -837,8 +841,7 @@ class Supervisor {
     if (!was_hit) return;
     ++next_point_;
     next_arm_ns_ = monotonic_ns() + 20 * ns_per_ms;
-    if (options_.kill_at_times != 0 && next_point_ == options_.kill_at.size() * std::size_t{options_.kill_at_times})
-      end_ns_ = monotonic_ns() + timeouts_ns(0.5);
+    if (have_met_all()) end_ns_ = monotonic_ns() + timeouts_ns(0.5);
   }
 
   // Not every place is come to soon: the process is killed here and now, since it cannot be told otherwise, and another
