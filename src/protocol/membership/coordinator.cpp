@@ -244,7 +244,9 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
   const bool member = known != peers_.end() && known->second.phase == Phase::member;
   if (member && hello.lineage.is_zero() && known->second.conn != 0) {
     // If it is the newcomer that has not heard that it was let in, it may try again when the old connection has ended.
-    return refuse(conn, Code::NO_COORDINATOR, fmt::format("peer id {} is in use", to_string(hello.peer)), env, actions);
+    return refuse(conn, Code::NO_COORDINATOR,
+                  fmt::format("peer {} has another connection here, which still stands", to_string(hello.peer)), env,
+                  actions);
   }
   auto group = groups_.find(hello.group);
   const bool next = known != peers_.end() && group != groups_.end() && group->second.pending &&
