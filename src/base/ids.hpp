@@ -17,10 +17,10 @@ struct Id128 {
   [[nodiscard]] std::array<std::uint8_t, 16> bytes() const;  // big-endian
 };
 
-struct PeerId : Id128 {};  // one process with one communicator
-struct RunId : Id128 {};   // one instance of a coordinator: two coordinators are never the same run
+struct PeerId : Id128 {};     // one process with one communicator
+struct RunId : Id128 {};      // one instance of a coordinator: two coordinators are never the same run
 struct LineageId : Id128 {};  // a group and its views, from its first formation on, whatever coordinator leads it
-struct Ticket : Id128 {};  // the right to open strands between two admitted peers
+struct Ticket : Id128 {};     // the right to open strands between two admitted peers
 
 std::string to_string(const Id128& id);   // 32 hexadecimal digits
 std::string short_name(const Id128& id);  // the first 8, for logs

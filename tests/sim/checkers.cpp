@@ -39,8 +39,8 @@ const wire::View* Checker::newest_view(LineageIndex lineage) const {
   return it == decisions_.end() ? nullptr : &it->second.install.view;
 }
 
-// Whoever decides, every number of a lineage has one view with one list of outcomes. Only a coordinator that is alone and
-// forgets may decide anew on what nobody has heard of.
+// Whoever decides, every number of a lineage has one view with one list of outcomes. Only a coordinator that is alone
+// and forgets may decide anew on what nobody has heard of.
 void Checker::decided(std::uint32_t group, const wire::Install& install, bool held) {
   const wire::View& view = install.view;
   const LineageIndex index = lineage_of(view.lineage);
@@ -171,7 +171,8 @@ bool Checker::lacks_majority(std::uint32_t group) const {
     if (lineage.group != group) continue;
     const wire::View* newest = newest_view(static_cast<LineageIndex>(i + 1));
     if (newest != nullptr && !has_majority(*newest)) return true;
-    if (lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest && !has_majority(lineage.agreed_to->view)) {
+    if (lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest &&
+        !has_majority(lineage.agreed_to->view)) {
       return true;
     }
   }
@@ -212,8 +213,7 @@ void Checker::succeeded(const Peer& peer, const OpId& id, const Success& success
   }
   std::uint64_t expected = 0;
   // In this view the attempt began, or could have.
-  const wire::View& view =
-      decisions_.at({id.lineage, std::max(success.epoch, id.key.generation)}).install.view;
+  const wire::View& view = decisions_.at({id.lineage, std::max(success.epoch, id.key.generation)}).install.view;
   for (const auto& member : view.members) {
     if (member.joined <= id.key.generation) expected |= world_.peer(member.peer.id).bit();
   }

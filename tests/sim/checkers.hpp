@@ -1,6 +1,6 @@
-// What must hold, checked as things happen: one chain of views in every lineage whoever decides on them, uniform outcomes,
-// equal values, a true cause for every failure, nobody removed without a reason, bounded memory. A broken promise throws
-// Violation. One thread.
+// What must hold, checked as things happen: one chain of views in every lineage whoever decides on them, uniform
+// outcomes, equal values, a true cause for every failure, nobody removed without a reason, bounded memory. A broken
+// promise throws Violation. One thread.
 #pragma once
 
 #include <cstdint>
@@ -79,9 +79,7 @@ class Checker {
   }
   // Members that seemed to wait for one another under different tags count differently from then on if the guess was
   // wrong; what they call matches as it may until the next generation.
-  [[nodiscard]] bool unaligned(const OpId& id) const {
-    return unaligned_.contains({id.lineage, id.key.generation});
-  }
+  [[nodiscard]] bool unaligned(const OpId& id) const { return unaligned_.contains({id.lineage, id.key.generation}); }
   void voted_straggler(const OpId& id) { stragglers_.insert(id.lineage); }
   void cancelled(const OpId& id) { ops_[id].cancelled = true; }
   void diverged(const OpId& id) { ops_[id].diverged = true; }

@@ -87,7 +87,8 @@ void Faults::restart(std::uint32_t address, Random& random) {
   const Memory memory = !world_.settings.log || random.chance(0.12) ? Memory::none
                         : random.chance(0.1)                        ? Memory::older
                                                                     : Memory::intact;
-  world_.restart_coordinator(address, memory, random.range(1, (random.chance(0.5) ? 1 : 4) * world_.settings.timeout()));
+  world_.restart_coordinator(address, memory,
+                             random.range(1, (random.chance(0.5) ? 1 : 4) * world_.settings.timeout()));
 }
 
 void Faults::coordinator_dies(CoordinatorHost& host) {
@@ -247,13 +248,12 @@ void Faults::cut_way(const FaultEvent& event, Random& random) {
   disturb(to);
   if (to >= hosts || !world_.slots[from].peer || !world_.slots[to].peer) return;
   // In the end the connection is given up.
-  world_.scheduler.after(
-      random.range(0, world_.settings.timeout()), nature,
-      [this, from, to, a = *world_.slots[from].peer, b = *world_.slots[to].peer] {
-        if (world_.network.is_blocked(from, to) || world_.network.is_blocked(to, from)) {
-          world_.network.cut_strand(a, b, 0);
-        }
-      });
+  world_.scheduler.after(random.range(0, world_.settings.timeout()), nature,
+                         [this, from, to, a = *world_.slots[from].peer, b = *world_.slots[to].peer] {
+                           if (world_.network.is_blocked(from, to) || world_.network.is_blocked(to, from)) {
+                             world_.network.cut_strand(a, b, 0);
+                           }
+                         });
 }
 
 // Nothing gets from these places to all others, nor back.
@@ -309,8 +309,9 @@ void Faults::at_accept(CoordinatorHost& host, std::uint32_t group, std::size_t c
   Random random = armed_cut_->random;
   armed_cut_.reset();
   world_.counters.count(Sometimes::partitioned_at_accept);
-  world_.trace.line(world_.scheduler.now(), "FAULT the coordinator at address {} is cut off at acceptance {} of group {}",
-                    host.address(), count, group);
+  world_.trace.line(world_.scheduler.now(),
+                    "FAULT the coordinator at address {} is cut off at acceptance {} of group {}", host.address(),
+                    count, group);
   if (random.chance(0.3)) return coordinator_dies(host);
   std::vector<Place> some{world_.place_of_address(host.address())};
   for (Place place = 0; place < world_.slots.size(); ++place) {

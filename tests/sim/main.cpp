@@ -1,8 +1,8 @@
 // Runs histories from seeds and says what broke.
 //
 //   sim                      the schedules of tests/sim/regress, then HAWSER_SIM_SEEDS histories from seed 1 on (an
-//                            environment variable; the default is chosen by CMakeLists.txt); with 3000 and more, all rare
-//                            states must be reached
+//                            environment variable; the default is chosen by CMakeLists.txt); with 3000 and more, all
+//                            rare states must be reached
 //   sim --long               the same with 1,000,000 histories
 //   sim --seeds FROM..TO     these
 //   sim --seed S [--trace]   one; with all that happened in it
@@ -357,10 +357,11 @@ std::uint64_t run_regressions(Totals& totals) {
 int main(int argc, char** argv) {
   const std::optional<Arguments> arguments = parse(argc, argv);
   if (!arguments) {
-    fmt::print(stderr,
-               "usage: {} [--seed S | --seeds FROM..TO | --long | --schedule FILE | --mutant N] [--focus NAME] [--jobs N] "
-               "[--trace] [--shrink]\n",
-               argv[0]);
+    fmt::print(
+        stderr,
+        "usage: {} [--seed S | --seeds FROM..TO | --long | --schedule FILE | --mutant N] [--focus NAME] [--jobs N] "
+        "[--trace] [--shrink]\n",
+        argv[0]);
     return 2;
   }
   if (arguments->mutant != 0) return run_mutant(*arguments);

@@ -163,7 +163,8 @@ Settings draw_settings(std::uint64_t seed, Focus focus) {
   // Two kinds of trouble that need much of the same at once.
   const bool changes = random.chance(0.2);
   const bool churn = random.chance(0.15);
-  if (focus == Focus::changes || (focus != Focus::churn && changes)) {  // view changes without a loss, close to one with
+  if (focus == Focus::changes ||
+      (focus != Focus::churn && changes)) {  // view changes without a loss, close to one with
     s.groups = 1;
     s.peers = s.peers_first = s.min_size = 3;
     s.control_delay = std::max<Micros>(s.control_delay, 500);

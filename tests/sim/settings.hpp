@@ -1,6 +1,6 @@
-// What a seed decides before its history begins: sizes, delays, how the coordinators are set up, and every fault with its
-// time and its victims. Every seed draws a subset of the kinds of faults (swarm testing: Groce et al., ISSTA 2012), since
-// a fault that always happens hides the others. schedule.hpp writes all of it to a file and reads it.
+// What a seed decides before its history begins: sizes, delays, how the coordinators are set up, and every fault with
+// its time and its victims. Every seed draws a subset of the kinds of faults (swarm testing: Groce et al., ISSTA 2012),
+// since a fault that always happens hides the others. schedule.hpp writes all of it to a file and reads it.
 #pragma once
 
 #include <array>
@@ -23,16 +23,16 @@ enum class Fault : std::uint8_t {
   abort,             // the user gives up
   leave,
   join,
-  pause,            // shorter than the peer timeout
-  long_pause,       // longer: a zombie afterwards
-  control_break,    // a control connection breaks, both ends hear of it, and it is made again
-  control_cut,      // the same, but an end may not hear of it
-  control_one_way,  // one direction of it swallows everything
-  strand_cut,       // the connection of two peers breaks and is made again
-  edge_dead,        // it cannot be made again
-  slow_control,     // messages of one control connection take long for a while
-  cut_way,          // nothing gets from one place to another for a while: two peers, or a peer and a coordinator
-  partition,        // nothing gets from some places to the others for a while, nor back
+  pause,                // shorter than the peer timeout
+  long_pause,           // longer: a zombie afterwards
+  control_break,        // a control connection breaks, both ends hear of it, and it is made again
+  control_cut,          // the same, but an end may not hear of it
+  control_one_way,      // one direction of it swallows everything
+  strand_cut,           // the connection of two peers breaks and is made again
+  edge_dead,            // it cannot be made again
+  slow_control,         // messages of one control connection take long for a while
+  cut_way,              // nothing gets from one place to another for a while: two peers, or a peer and a coordinator
+  partition,            // nothing gets from some places to the others for a while, nor back
   partition_at_accept,  // the same, in the moment in which a proposal has so many acceptances
   coordinator_pause,
   coordinator_crash,             // and it is started again, with its log or without

@@ -440,8 +440,7 @@ void World::become_quiet() {
     Address& place = addresses[address];
     place.log_fails_until = 0;
     if (!place.host && !place.restarting && !place.given_up) {
-      restart_coordinator(address, settings.log ? Memory::intact : Memory::none,
-                          random.range(0, settings.timeout()));
+      restart_coordinator(address, settings.log ? Memory::intact : Memory::none, random.range(0, settings.timeout()));
     }
   }
   for (Slot& slot : slots) {

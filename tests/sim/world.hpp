@@ -25,8 +25,8 @@
 
 namespace hawser::sim {
 
-// A process with the real Coordinator machine in the place where its service puts it. Where an arbiter decides who leads
-// there is a machine only while this process does.
+// A process with the real Coordinator machine in the place where its service puts it. Where an arbiter decides who
+// leads there is a machine only while this process does.
 class CoordinatorHost {
  public:
   using Machine = protocol::Coordinator;
@@ -77,7 +77,7 @@ struct Address {
   std::optional<std::uint32_t> host;  // the process that lives
   std::vector<std::pair<std::uint32_t, wire::Install>> log;
   bool restarting = false;
-  bool given_up = false;     // never again
+  bool given_up = false;  // never again
   Micros log_fails_until = 0;
 };
 

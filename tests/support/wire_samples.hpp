@@ -36,8 +36,8 @@ inline std::vector<Sample> samples() {
   const wire::OpParams broadcast{wire::OpKind::broadcast, Dtype::f64, Redop::sum, 0, 0, 5, peer_id(2), 0, 0, 0, 0, 0};
   const wire::Digest128 digest{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL};
   const wire::Install admitted{{8, 77}, {8, 7, 8, {{ada, 1}}, lineage, wire::Rule::alone}, false, 101, {}, {}};
-  const wire::Install proposal{
-      {9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum}, false, 102, {}, {}};
+  const wire::Install proposal{{9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum}, false, 102, {},
+                               {}};
   return {
       {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", lineage, 9, {8, 77}, true, 2, false}},
       {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", {}, 0, {}, false, 1, true}},

@@ -287,8 +287,8 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
   }
   if (known && !leads(hello.group) && several) {
     return refuse(conn, Code::NO_COORDINATOR,
-                  fmt::format("this coordinator has no majority of the members of group {}", hello.group), env,
-                  actions, it->second.view.lineage);
+                  fmt::format("this coordinator has no majority of the members of group {}", hello.group), env, actions,
+                  it->second.view.lineage);
   }
   if (known && several && it->second.view.rule == wire::Rule::alone) {
     return refuse(conn, Code::REFUSED,
@@ -467,10 +467,10 @@ void Coordinator::weigh_absent(std::uint32_t group_id, Group& group) {
       ++others;
       if (says_so(peer)) ++lost;
     }
-    const bool newcomers = others == 0 && std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
-                             return item.second.group == group_id && item.second.phase == Phase::waiting &&
-                                    says_so(item.second);
-                           });
+    const bool newcomers =
+        others == 0 && std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
+          return item.second.group == group_id && item.second.phase == Phase::waiting && says_so(item.second);
+        });
     if (2 * lost > others || newcomers) group.doomed.emplace(id, Doom{absent.absent_why, true});
   }
 }
@@ -482,9 +482,9 @@ void Coordinator::on_suspect(Peer& peer, const wire::Suspect& suspect, const Env
   if (!group.verdict_at) group.verdict_at = env.now + config_.heartbeat_ms;
 }
 
-// Removes the fewest members that leave the rest able to reach one another, if need be by way of a third. Who is away is
-// judged by that alone: the two who miss two dead ones look just like these. A suspicion that is not repeated is over:
-// who has it says so every peer timeout.
+// Removes the fewest members that leave the rest able to reach one another, if need be by way of a third. Who is away
+// is judged by that alone: the two who miss two dead ones look just like these. A suspicion that is not repeated is
+// over: who has it says so every peer timeout.
 void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& actions) {
   const Millis fresh = env.now - 2 * static_cast<Millis>(config_.peer_timeout_ms) - config_.heartbeat_ms;
   std::vector<PeerId> members;

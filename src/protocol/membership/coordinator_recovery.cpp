@@ -35,7 +35,7 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
 void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
   Group& group = groups_[hello.group];
   const bool unknown = group.view.number == 0 && !group.recovery && !group.pending;
-  const LineageId lineage = group.recovery              ? group.recovery->lineage
+  const LineageId lineage = group.recovery           ? group.recovery->lineage
                             : group.view.number != 0 ? group.view.lineage
                             : group.pending          ? group.pending->install.view.lineage
                                                      : LineageId{};
@@ -83,8 +83,9 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
 // A newcomer that has accepted a proposal which would make it a member. If a decision is due it may be this one.
 void Coordinator::on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions) {
   if (!group.change.sealing && !group.pending) {
-    actions.push_back(Send{conn, wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR),
-                                              "the proposal it holds was not decided upon"}});
+    actions.push_back(Send{
+        conn, wire::Refuse{
+                  {}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), "the proposal it holds was not decided upon"}});
     actions.push_back(Close{conn, "refused"});
     conns_.erase(conn);
     return;
@@ -233,7 +234,8 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   welcome(conn, actions);
   const bool above = group.term < hello.promised;
   raise_term(group, hello.promised);
-  if (hello.view < group.view.number && contains(group.view, peer.id) && !HAWSER_MUTANT(25)) send(peer.id, group.last, actions);
+  if (hello.view < group.view.number && contains(group.view, peer.id) && !HAWSER_MUTANT(25))
+    send(peer.id, group.last, actions);
   for (const auto& [id, other] : peers_) {
     if (other.group == group_id && other.phase == Phase::waiting) {
       send(peer.id, wire::Meet{other.info, ticket(id, peer.id), false}, actions);

@@ -153,7 +153,8 @@ void Coordinator::persist(std::uint32_t group_id, Group& group, wire::Install in
   actions.push_back(Persist{group_id, install});
   group.pending = Pending{std::move(install), false, false, false, {}};
   if (HAWSER_MUTANT(24)) {
-    for (const auto& member : group.pending->install.view.members) send(member.peer.id, group.pending->install, actions);
+    for (const auto& member : group.pending->install.view.members)
+      send(member.peer.id, group.pending->install, actions);
   }
 }
 
@@ -182,7 +183,8 @@ void Coordinator::on(const PersistFailed& event, const Env& env, Actions& action
   if (group.pending->durable || group.pending->install.view.number != event.number) return;
   actions.push_back(
       Note{true, fmt::format("group {}: view {} could not be made durable: {}", event.group, event.number, event.why)});
-  if (group.pending->install.sealed || group.pending->adopted) {  // members wait for it, and some may be gone: nothing can be done without it
+  if (group.pending->install.sealed ||
+      group.pending->adopted) {  // members wait for it, and some may be gone: nothing can be done without it
     group.pending->retry = true;
     return;
   }

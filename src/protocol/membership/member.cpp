@@ -303,9 +303,7 @@ void Member::on(const AdmitCalled& /*event*/, const Env& /*env*/, Actions& actio
 }
 
 // The call counts as not made. Whoever stood there keeps standing: newcomers may have been let in at this point.
-void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) {
-  admission_.blocked = false;
-}
+void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) { admission_.blocked = false; }
 
 void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actions) {
   if (!control_up_) return end(Code::OK, "left without a coordinator", actions);
