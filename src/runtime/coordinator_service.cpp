@@ -130,7 +130,7 @@ struct CoordinatorService::Core {
     }
     auto started = StoreThread::start(
         std::move(views), [mailbox = loop->mailbox()](std::function<void()> task) { mailbox->post(std::move(task)); },
-        [this](const Status& why) { deposed(why.text()); });
+        [this](const Status& why) { deposed(why.text()); }, [mailbox = loop->mailbox()] { mailbox->alarm(); });
     if (!started.ok()) return started.status();
     store = std::move(started.value());
     if (!options.etcd.empty()) campaign();
@@ -380,9 +380,11 @@ Result<std::unique_ptr<CoordinatorService>> CoordinatorService::start(const Coor
   core->options = options;
   core->address = socket.value().address.text();
   core->loop = std::move(loop.value());
-  Status opened;
-  core->loop->call([&] { opened = core->open(std::move(socket.value()), std::move(views)); });
+  // Before anything belongs to the loop: from then on only the destructor takes it apart rightly.
   std::unique_ptr<CoordinatorService> service(new CoordinatorService(std::move(core)));
+  Core& opening = *service->core_;
+  Status opened;
+  opening.loop->call([&] { opened = opening.open(std::move(socket.value()), std::move(views)); });
   if (!opened.ok()) return opened;
   return service;
 }

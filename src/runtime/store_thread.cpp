@@ -5,8 +5,8 @@
 #include <pthread.h>
 
 #include <chrono>
+#include <exception>
 #include <new>
-#include <system_error>
 #include <utility>
 
 #include "io/random.hpp"
@@ -27,18 +27,20 @@ auto guarded(const ViewStore& store, const Call& call) -> decltype(call()) {
 
 }  // namespace
 
-StoreThread::StoreThread(std::unique_ptr<ViewStore> store, Post post, Lost lost)
-    : store_(std::move(store)), post_(std::move(post)), lost_(std::move(lost)) {}
+StoreThread::StoreThread(std::unique_ptr<ViewStore> store, Post post, Lost lost, Task alarm)
+    : store_(std::move(store)), post_(std::move(post)), lost_(std::move(lost)), alarm_(std::move(alarm)) {}
 
-Result<std::unique_ptr<StoreThread>> StoreThread::start(std::unique_ptr<ViewStore> store, Post post, Lost lost) {
-  std::unique_ptr<StoreThread> made(new StoreThread(std::move(store), std::move(post), std::move(lost)));
+Result<std::unique_ptr<StoreThread>> StoreThread::start(std::unique_ptr<ViewStore> store, Post post, Lost lost,
+                                                        Task alarm) {
+  std::unique_ptr<StoreThread> made(
+      new StoreThread(std::move(store), std::move(post), std::move(lost), std::move(alarm)));
   try {
     const io::SignalsBlocked blocked;
     made->thread_ = std::thread([raw = made.get()] {
       pthread_setname_np(pthread_self(), "hawser-store");
       raw->run();
     });
-  } catch (const std::system_error& error) {
+  } catch (const std::exception& error) {  // of the system, or no memory
     return Status(Code::RESOURCE, fmt::format("cannot start the thread hawser-store: {}", error.what()));
   }
   return made;
@@ -123,8 +125,12 @@ void StoreThread::run() {
         queue_.pop_front();
       }
     }
-    if (upkeep_at_ms_ >= 0 && io::now_ms() >= upkeep_at_ms_) upkeep();
-    if (task) task();
+    try {
+      if (upkeep_at_ms_ >= 0 && io::now_ms() >= upkeep_at_ms_) upkeep();
+      if (task) task();
+    } catch (const std::bad_alloc&) {
+      alarm_();
+    }
   }
 }
 

@@ -26,8 +26,10 @@ class StoreThread {
   using Lost = std::function<void(Status)>;
 
   // `lost`: the store was acquired and is no longer ours (the Status says why), also when a put has said so already;
-  // once for each acquire. RESOURCE: no thread.
-  static Result<std::unique_ptr<StoreThread>> start(std::unique_ptr<ViewStore> store, Post post, Lost lost);
+  // once for each acquire. `alarm`: there was no memory to post an answer, which will not come now; called on the
+  // store's thread, takes no memory. RESOURCE: no thread.
+  static Result<std::unique_ptr<StoreThread>> start(
+      std::unique_ptr<ViewStore> store, Post post, Lost lost, Task alarm = [] {});
   // Cancels what is under way and waits for the thread. No callback runs afterwards, and requests that were not carried
   // out are dropped.
   ~StoreThread();
@@ -40,7 +42,7 @@ class StoreThread {
   [[nodiscard]] std::string describe() const { return store_->describe(); }
 
  private:
-  StoreThread(std::unique_ptr<ViewStore> store, Post post, Lost lost);
+  StoreThread(std::unique_ptr<ViewStore> store, Post post, Lost lost, Task alarm);
   void run();
   void request(Task task);
   // To the loop, unless this object is gone by then.
@@ -51,6 +53,7 @@ class StoreThread {
   const std::unique_ptr<ViewStore> store_;
   const Post post_;
   const Lost lost_;
+  const Task alarm_;
   // Of the loop's thread: false from the destructor on. Tasks that are on their way look at it.
   const std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 

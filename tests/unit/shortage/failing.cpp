@@ -28,7 +28,9 @@ bool meant() {
   if (at.load() == Where::caller) return caller;
   char name[16] = {};
   if (pthread_getname_np(pthread_self(), name, sizeof(name)) != 0) return false;
-  if (at.load() == Where::coordinator) return std::strcmp(name, "hawser-coord") == 0;
+  if (at.load() == Where::coordinator) {
+    return std::strcmp(name, "hawser-coord") == 0 || std::strcmp(name, "hawser-store") == 0;
+  }
   return std::strcmp(name, "hawser-control") == 0 || std::strncmp(name, "hawser-io", 9) == 0;
 }
 

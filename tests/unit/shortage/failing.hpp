@@ -12,7 +12,7 @@ namespace failing {
 enum class Where : std::uint8_t {
   caller,       // the thread that arms
   member,       // hawser-control and hawser-io threads of the process
-  coordinator,  // hawser-coord threads
+  coordinator,  // hawser-coord and hawser-store threads
 };
 enum class What : std::uint8_t { memory, thread };
 
