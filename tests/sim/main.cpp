@@ -8,7 +8,8 @@
 //   sim --seed S [--trace]   one; with all that happened in it
 //   sim --seed S --shrink    makes its failure as small as it can and prints the schedule
 //   sim --schedule FILE [--trace | --shrink]
-//   sim_mutants --mutant N   histories against a planted mistake; success is to catch it
+//   sim_mutants --mutant N   histories against a planted mistake; success is to catch it. With one seed or schedule:
+//                            that history with the mistake
 //
 //   --focus NAME             histories of one sort: plain, log, forgetful, quorum, arbiter, changes, churn
 //   --jobs N                 so many processes share the seeds
@@ -205,7 +206,6 @@ static_assert(std::size(mistakes) == hawser::protocol::mutant_count);
 
 int run_mutant(const Arguments& arguments) {
 #ifdef HAWSER_MUTANTS
-  hawser::protocol::planted_mutant = arguments.mutant;
   const char* mistake = mistakes[arguments.mutant - 1];
   Counters counters;
   for (std::uint64_t seed = arguments.from; seed <= arguments.to; ++seed) {
@@ -364,8 +364,12 @@ int main(int argc, char** argv) {
         argv[0]);
     return 2;
   }
-  if (arguments->mutant != 0) return run_mutant(*arguments);
-  if (!arguments->schedule.empty() || arguments->from == arguments->to) return run_one(*arguments);
+#ifdef HAWSER_MUTANTS
+  hawser::protocol::planted_mutant = arguments->mutant;
+#endif
+  const bool one = !arguments->schedule.empty() || arguments->from == arguments->to;
+  if (arguments->mutant != 0 && !one) return run_mutant(*arguments);
+  if (one) return run_one(*arguments);
   Totals totals;
   const std::uint64_t kept = run_regressions(totals);
   const bool complete = run_jobs(*arguments, totals);

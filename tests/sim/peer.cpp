@@ -271,6 +271,8 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
     world_.trace.line(world_.scheduler.now(), "{} is refused: {} {}", name_, code_name(code), refuse->text);
     if (code != Code::EXPELLED && code != Code::NO_COORDINATOR) violation("{} is refused: {}", name_, refuse->text);
     if (code == Code::NO_COORDINATOR && !refuse->lineage.is_zero()) asked_ = 0;  // the group exists somewhere
+    // Sent away by one that had lost too many others, it may be long in coming back.
+    if (refuse->text.find("no majority of the members") != std::string::npos) disturb();
     if (code == Code::NO_COORDINATOR) world_.counters.count(Sometimes::turned_away);
     if (refuse->text.find("another group was formed") != std::string::npos) {
       world_.counters.count(Sometimes::foreign_coordinator);
@@ -343,7 +345,9 @@ void Peer::linked(PeerIndex other) { event(Member::Linked{world_.peers[other]->i
 void Peer::link_lost(PeerIndex other) { event(Member::LinkLost{world_.peers[other]->id()}); }
 
 void Peer::control_broken() {
-  control_broken_at_ = world_.scheduler.now();
+  // Twice in a row, and where there are several coordinators it may be asking at the wrong one for too long.
+  const Micros before = std::exchange(control_broken_at_, world_.scheduler.now());
+  if (before >= 0 && control_broken_at_ - before < 2 * world_.settings.timeout()) disturb();
   if (links_broken_at_ >= 0 && control_broken_at_ - links_broken_at_ < 3 * world_.settings.timeout()) disturb();
 }
 

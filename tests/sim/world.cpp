@@ -354,8 +354,9 @@ std::shared_ptr<Formation> World::formation(LineageIndex lineage, std::uint64_t 
 }
 
 bool World::is_helpless(std::uint32_t group) const {
-  if (settings.group_rule() == wire::Rule::quorum) return checker.lacks_majority(group);
-  // A coordinator that has learnt the view from members needs them once more.
+  if (settings.group_rule() == wire::Rule::quorum && checker.lacks_majority(group)) return true;
+  // Or a coordinator needs one for what it knows: the group may have ended without its knowledge, or it has learnt the
+  // view from members and needs them once more.
   return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
     if (!address.host || coordinators[*address.host]->machine() == nullptr) return false;
     const protocol::Coordinator& machine = *coordinators[*address.host]->machine();

@@ -158,7 +158,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     if (led) {
       group.minority_since.reset();
     } else if (!group.minority_since) {
-      group.minority_since = env.now;
+      wait_for_majority(group, env);
     }
     if (group.verdict_at && env.now >= *group.verdict_at) {
       group.verdict_at.reset();
@@ -168,11 +168,10 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   for (const std::uint32_t id : ids) {
     advance(id, env, actions);
     auto it = groups_.find(id);
-    if (it == groups_.end() || !it->second.minority_since || env.now - *it->second.minority_since < timeout / 2) {
-      continue;
-    }
+    if (it == groups_.end() || !it->second.minority_since) continue;
+    if (env.now - *it->second.minority_since < it->second.minority_patience) continue;
     // Another coordinator may lead meanwhile: all had better look for it. Members may still come back here.
-    it->second.minority_since = env.now;
+    wait_for_majority(it->second, env);
     const std::string why = "this coordinator has no majority of the members";
     std::vector<PeerId> here;
     for (const auto& [peer_id, peer] : peers_) {
@@ -192,6 +191,11 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
       peer.absent_why = why;
     }
   }
+}
+
+void Coordinator::wait_for_majority(Group& group, const Env& env) const {
+  group.minority_since = env.now;
+  group.minority_patience = 2 * patience(env);
 }
 
 // ------------------------------------------------------------------------------------------------- peers come and go

@@ -154,6 +154,7 @@ class Coordinator {
   // newest view is known and enough of its members are there.
   struct Recovery {
     Millis since = 0;
+    Millis patience = 0;
     LineageId lineage;
     std::map<PeerId, wire::SealReply> replies;
     Millis told_at = 0;
@@ -178,6 +179,7 @@ class Coordinator {
     std::set<std::pair<PeerId, PeerId>> served;  // cannot reach each other and stay, as was said in the log
     std::optional<Millis> hold_until;            // no admission before: a view could not be made durable
     std::optional<Millis> minority_since;        // a majority must agree and is not there
+    Millis minority_patience = 0;
     std::set<wire::OpKey> stragglers;  // operations whose callers will not wait for those who have not entered them
   };
 
@@ -239,6 +241,8 @@ class Coordinator {
   void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions);
   void add_returning(ConnId conn, const wire::Hello& hello, Actions& actions);
   void await_absent(Group& group, const Env& env);
+  [[nodiscard]] Millis patience(const Env& env) const;
+  void wait_for_majority(Group& group, const Env& env) const;
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
   void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);

@@ -110,6 +110,13 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& 
   welcome(conn, actions);
 }
 
+// How long members are kept together without a majority: not as long as it takes to be removed elsewhere, and never the
+// same, else members of two coordinators might change places for ever.
+Millis Coordinator::patience(const Env& env) const {
+  const Millis quarter = config_.peer_timeout_ms / 4;
+  return quarter + static_cast<Millis>(env.random.high % static_cast<std::uint64_t>(quarter + 1));
+}
+
 void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env) {
   const wire::Term term = group.term;
   Admission admission;
@@ -117,7 +124,7 @@ void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId
   group = Group{};
   group.term = term;
   group.admission = admission;
-  group.recovery = Recovery{env.now, lineage, {}, env.now};
+  group.recovery = Recovery{env.now, patience(env), lineage, {}, env.now};
   for (auto it = peers_.begin(); it != peers_.end();) {
     Peer& peer = it->second;
     if (peer.group == group_id && peer.phase == Phase::member) {
@@ -185,11 +192,7 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
     }
   }
   const bool quorum = newest == nullptr || newest->view.rule == wire::Rule::quorum;
-  // Sooner than a coordinator that has the others removes them; and not all coordinators at the same time, else members
-  // might change places for ever.
-  const Millis quarter = timeout / 4;
-  const Millis patience = quarter + static_cast<Millis>(config_.run.low % static_cast<std::uint64_t>(quarter + 1));
-  if (quorum && !enough && env.now - recovery.since >= patience) {
+  if (quorum && !enough && env.now - recovery.since >= recovery.patience) {
     // Somewhere else there may be a coordinator that has the others.
     std::vector<PeerId> returning;
     for (const auto& [id, peer] : peers_) {
@@ -230,7 +233,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     group.doomed.erase(doomed);
   }
   if (!led && majority_present(group)) await_absent(group, env);
-  if (group.minority_since) group.minority_since = env.now;  // the others may be on their way here, too
+  if (group.minority_since) wait_for_majority(group, env);  // the others may be on their way here, too
   welcome(conn, actions);
   const bool above = group.term < hello.promised;
   raise_term(group, hello.promised);
