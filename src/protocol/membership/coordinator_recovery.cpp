@@ -54,7 +54,8 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     if (unknown) groups_.erase(hello.group);
     return;
   }
-  const bool deposed = group.view.rule == wire::Rule::quorum ? !majority_present(group) : !group.settled;
+  // A coordinator that decides alone and has decided knows best.
+  const bool deposed = group.view.rule == wire::Rule::quorum || !group.settled;
   if (unknown || (!group.recovery && hello.view > group.view.number && deposed)) {
     // Nothing is known here, or less than this member knows (the log was cut, another coordinator led): the members
     // have the word.
