@@ -425,7 +425,10 @@ std::string World::unfinished() const {
   std::string text;
   for (const auto& peer : peers) {
     if (!scheduler.alive(peer->actor())) continue;
-    if (is_excused(peer->group()) && peer->open_calls() == 0) continue;
+    // What is left of a lineage without its majority can only wait, also where others have formed the group anew.
+    const bool orphan = settings.group_rule() == wire::Rule::quorum && peer->is_member() &&
+                        !checker.has_majority(peer->machine().view());
+    if ((is_excused(peer->group()) || orphan) && peer->open_calls() == 0) continue;
     if (!peer->is_finished()) text += peer->describe() + "; ";
   }
   return text;
