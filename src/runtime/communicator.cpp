@@ -147,7 +147,7 @@ class Communicator::Control {
   std::int64_t reconnect_delay_ms_ = retry_ms_min;
   std::string coordinator_host_;  // numeric, as reached
   std::string coordinator_text_;
-  bool refused_ = false;  // by the coordinator of the last connection; the end of that may be seen first
+  bool served_ = false;  // the coordinator of the last connection has said Welcome, and has not sent this peer away since
   std::map<PeerId, Met> met_;
   std::map<StrandKey, Dial> dials_;
   std::map<std::uint64_t, Incoming> incoming_;
@@ -373,7 +373,7 @@ void Communicator::Control::coordinator_failed(const Status& why) {
 void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream> stream, const std::string& address) {
   coordinator_host_ = stream->remote().host();
   coordinator_text_ = address;
-  refused_ = false;
+  served_ = false;
   const bool asked_all = asked_ >= options_.coordinators.size();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
@@ -394,7 +394,8 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
                  message_name(message));
     pass_heard(message);
-    if (std::holds_alternative<wire::Refuse>(message)) refused_ = true;
+    if (std::holds_alternative<wire::Welcome>(message)) served_ = true;
+    if (std::holds_alternative<wire::Refuse>(message)) served_ = false;
     [[maybe_unused]] const bool installs = std::holds_alternative<wire::Install>(message);
     engine_->step(Member::ControlReceived{std::move(message)});
     if (installs) HAWSER_KILL_POINT("install.performed");
@@ -413,8 +414,8 @@ void Communicator::Control::on_control_closed(const Status& why) {
                  "lost the coordinator at {} ({}); operations go on, joins and losses wait for it", coordinator_text_,
                  why.text());
     engine_->step(Member::ControlClosed{why.text()});
-    // The connection may have broken alone: the same address is tried first, unless it has said no.
-    if (!refused_) --coordinator_index_;
+    // The connection may have broken alone: the same address is tried first, unless it said no, or nothing at all.
+    if (served_) --coordinator_index_;
     coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
     return;
   }
