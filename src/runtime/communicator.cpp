@@ -194,6 +194,7 @@ void Communicator::Control::exhausted() {
   connector_.reset();
   reconnect_.reset();
   if (control_) control_->close();
+  engine_->part_all();
 }
 
 void Communicator::Control::shut_down() {
@@ -261,7 +262,9 @@ void Communicator::Control::perform(ControlTask& task) {
     } else {
       watch_links();  // the other end dials
     }
-  } else if (std::holds_alternative<Member::Ended>(task)) {
+  } else if (auto* ended = std::get_if<Member::Ended>(&task)) {
+    // Who left in order may have a last Done on its way; of any other end the others learn by the strands, too.
+    if (ended->code != Code::OK) engine_->part_all();
     ended_ = true;
     dials_.clear();
     incoming_.clear();

@@ -90,6 +90,8 @@ class Engine {
   // Any thread: memory was lacking where what was half done could not be undone. The membership ends with RESOURCE: the
   // buffers are given back, every call returns, the others see a lost peer. Takes no memory.
   void exhausted() noexcept;
+  // Closes all strands.
+  void part_all() noexcept;
 
   // ------------------------------------------------------------------------------------------------- control thread
   void step(const protocol::Member::Event& event);

@@ -421,6 +421,14 @@ void Engine::drop_link(PeerId peer) {
   }
 }
 
+void Engine::part_all() noexcept {
+  const Lock lock(mutex_);
+  try {
+    while (!links_.empty()) drop_link(links_.begin()->first);
+  } catch (const std::bad_alloc&) {  // the rest is closed with this object
+  }
+}
+
 void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd,
                         std::vector<std::uint8_t> received, std::vector<std::uint8_t> unsent) {
   const Lock lock(mutex_);
