@@ -37,6 +37,8 @@ bool etcd_is_there() {
   return false;
 }
 
+constexpr const char* leader_key = R"({"key":"dGVzdC9sZWFkZXI="})";  // base64 of "test/leader"
+
 std::unique_ptr<ViewStore> make_store(const std::vector<std::string>& endpoints, std::uint32_t ttl_s,
                                       const std::string& prefix = "test/") {
   auto store = runtime::make_etcd_store({.endpoints = endpoints, .prefix = prefix, .ttl_s = ttl_s});
@@ -64,7 +66,7 @@ Bytes noise(std::size_t size) {
 // In front of etcd. What it does with a request is decided by a function of path and body.
 class Proxy {
  public:
-  enum class Do { pass, lose_answer, hold };
+  enum class Do { pass, lose_answer, hold, stream_error };
   using Rule = std::function<Do(const std::string& path, const std::string& body)>;
 
   explicit Proxy(const EtcdServer& etcd) : etcd_(etcd) {
@@ -74,6 +76,10 @@ class Proxy {
         const std::lock_guard lock(mutex_);
         if (rule_) what = rule_(request.path, request.body);
         if (what == Do::hold) held_.push_back({request.path, request.body});
+      }
+      if (what == Do::stream_error) {
+        response.set_content(R"({"error":{"grpc_code":14,"http_code":503,"message":"etcdserver: no leader"}})", "json");
+        return;
       }
       response.status = 503;
       if (what == Do::hold) return;
@@ -450,8 +456,8 @@ TEST_CASE("etcd itself refuses a writer that was deposed and does not know it") 
   const auto first = make_store({etcd.endpoint()}, 60);
   acquired(*first);
   REQUIRE(first->put(1, Bytes{1}).ok());
-  // By the first's own clock all is well, but an operator has taken the key away: base64 of "test/leader".
-  REQUIRE(etcd.post("/v3/kv/deleterange", R"({"key":"dGVzdC9sZWFkZXI="})").ok());
+  // By the first's own clock all is well, but an operator has taken the key away.
+  REQUIRE(etcd.post("/v3/kv/deleterange", leader_key).ok());
   SECTION("while another leads") {
     const auto second = make_store({etcd.endpoint()}, 60);
     CHECK(acquired(*second) == Values{{1, {1}}});
@@ -582,7 +588,25 @@ TEST_CASE("the answer to the claim gets lost: the key is recognized as ours") {
   const EtcdServer etcd;
   Proxy proxy(etcd);
   const auto store = make_store({proxy.endpoint()}, 60);
-  proxy.rule(transaction(1, Proxy::Do::lose_answer));
+  std::atomic<int> leases{0};
+  proxy.rule([&, lose = transaction(1, Proxy::Do::lose_answer)](const std::string& path, const std::string& body) {
+    if (path == "/v3/lease/grant") ++leases;
+    return lose(path, body);
+  });
+  acquired(*store);
+  CHECK(leases == 1);
+  CHECK(store->put(1, Bytes{1}).ok());
+}
+
+TEST_CASE("the key is taken away between claim and reading: what was read counts for nothing") {
+  if (!etcd_is_there()) return;
+  const EtcdServer etcd;
+  Proxy proxy(etcd);
+  const auto store = make_store({proxy.endpoint()}, 60);
+  proxy.rule([&, count = 0](const std::string& path, const std::string&) mutable {
+    if (path == "/v3/kv/txn" && ++count == 2 && !etcd.post("/v3/kv/deleterange", leader_key).ok()) count = 0;
+    return Proxy::Do::pass;
+  });
   acquired(*store);
   CHECK(store->put(1, Bytes{1}).ok());
 }
@@ -723,6 +747,24 @@ TEST_CASE("a lease is renewed for as long as its owner lives, also while it only
   owner.end();
   REQUIRE(waiting.wait_for(test::patience) == std::future_status::ready);
   CHECK(waiting.get().ok());
+}
+
+TEST_CASE("a renewal that etcd answers with an error in the stream is tried again") {
+  if (!etcd_is_there()) return;
+  const EtcdServer etcd;
+  Proxy proxy(etcd);
+  test::Inbox<int> renewals;
+  proxy.rule([&, count = 0](const std::string& path, const std::string&) mutable {
+    if (path != "/v3/lease/keepalive") return Proxy::Do::pass;
+    renewals.put(++count);
+    return count <= 2 ? Proxy::Do::stream_error : Proxy::Do::pass;
+  });
+  Owner owner(make_store({proxy.endpoint()}, 3));
+  owner.begin_acquire();
+  REQUIRE(owner.acquisitions.take().value().ok());
+  for (int count = 1; count <= 4; ++count) CHECK(renewals.take() == std::optional<int>(count));
+  CHECK(owner.put(1, {1}).ok());
+  CHECK(owner.lost.size() == 0);
 }
 
 TEST_CASE("an etcd that comes later is waited for, and waiting ends when the owner does") {
