@@ -137,6 +137,14 @@ class MemoryDisk : public io::FileSystem {
     }
     names_synced_ = names_;
   }
+  // Files as an editor on the same machine sees them; set is synced.
+  void set(const std::string& path, const std::vector<std::uint8_t>& bytes) {
+    auto& file = names_[path];
+    if (file == nullptr) file = std::make_shared<File>();
+    file->bytes = file->synced = bytes;
+    names_synced_[path] = file;
+  }
+  [[nodiscard]] const std::vector<std::uint8_t>& get(const std::string& path) const { return names_.at(path)->bytes; }
   [[nodiscard]] bool has(const std::string& path) const { return names_.count(path) != 0; }
   [[nodiscard]] std::size_t open_files() const { return open_.size(); }
 

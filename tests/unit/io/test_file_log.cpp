@@ -262,33 +262,43 @@ TEST_CASE("nothing is written into a log that was removed or replaced meanwhile"
 // ----------------------------------------------------------------------------------------------------------------
 // damage
 
+// All of a few thousand logs are opened in memory; the disk has its turn with some of them.
 TEST_CASE("a log cut at any length opens with the records that are whole") {
   const Folder folder;
   const Sample sample = make_sample(folder);
   REQUIRE(sample.bytes.size() > 3500);
+  MemoryDisk memory;
+  REQUIRE(memory.mkdir("/log", 0) == 0);
   for (std::size_t length = 0; length < sample.bytes.size(); ++length) {
     INFO("cut at " << length);
     const Bytes cut(sample.bytes.begin(), sample.bytes.begin() + static_cast<std::ptrdiff_t>(length));
-    write_file(folder.file(), cut);
+    memory.set("/log/hawser.log", cut);
     if (length < 32) {
       // No crash leaves that: a log gets its name when its header is whole.
-      REQUIRE(FileLog::open(folder.log()).status().code() == Code::INTERNAL);
-      REQUIRE(read_file(folder.file()) == cut);
+      REQUIRE(FileLog::open("/log", {}, memory).status().code() == Code::INTERNAL);
+      REQUIRE(memory.get("/log/hawser.log") == cut);
       continue;
     }
     std::size_t whole = 0;
     while (whole + 1 < sample.ends.size() && sample.ends[whole + 1] <= length) ++whole;
     const test::StderrCapture lines;
-    const auto log = open_log(folder.log());
-    REQUIRE(log->values() == sample.prefixes[whole]);
-    REQUIRE(log->file_bytes() == sample.ends[whole]);
+    {
+      const auto log = open_log("/log", {}, memory);
+      REQUIRE(log->values() == sample.prefixes[whole]);
+      REQUIRE(log->file_bytes() == sample.ends[whole]);
+      REQUIRE(memory.get("/log/hawser.log").size() == sample.ends[whole]);
+      REQUIRE(lines.lines_with("dropped") == (length == sample.ends[whole] ? 0 : 1));
+      // It goes on from there.
+      REQUIRE(log->put(99, Bytes{1, 2, 3}).ok());
+      auto expected = sample.prefixes[whole];
+      expected[99] = {1, 2, 3};
+      REQUIRE(log->values() == expected);
+      REQUIRE(log->file_bytes() == memory.get("/log/hawser.log").size());
+    }
+    if (length % 401 != 0) continue;
+    write_file(folder.file(), cut);
+    REQUIRE(open_log(folder.log())->values() == sample.prefixes[whole]);
     REQUIRE(fs::file_size(folder.file()) == sample.ends[whole]);
-    REQUIRE(lines.lines_with("dropped") == (length == sample.ends[whole] ? 0 : 1));
-    // It goes on from there.
-    REQUIRE(log->put(99, Bytes{1, 2, 3}).ok());
-    auto expected = sample.prefixes[whole];
-    expected[99] = {1, 2, 3};
-    REQUIRE(log->values() == expected);
   }
 }
 
@@ -296,29 +306,40 @@ TEST_CASE("every single flipped bit is refused, and repaired to the records befo
   const Folder folder;
   const Sample sample = make_sample(folder);
   const fs::path saved = folder.file().string() + ".damaged";
+  MemoryDisk memory;
+  REQUIRE(memory.mkdir("/log", 0) == 0);
   for (std::size_t bit = 0; bit < sample.bytes.size() * 8; ++bit) {
     INFO("bit " << bit);
     Bytes flipped = sample.bytes;
     flipped[bit / 8] = static_cast<std::uint8_t>(flipped[bit / 8] ^ (1U << (bit % 8)));
-    write_file(folder.file(), flipped);
-    const Status refused = FileLog::open(folder.log()).status();
-    REQUIRE(refused.code() == Code::INTERNAL);
-    if (bit % 131 != 0) continue;  // the rest costs several syncs
-
+    memory.set("/log/hawser.log", flipped);
     std::size_t before = 0;
     while (before + 1 < sample.ends.size() && sample.ends[before + 1] <= bit / 8) ++before;
     const std::uint64_t offset = bit / 8 < 32 ? 0 : sample.ends[before];
-    REQUIRE(read_file(folder.file()) == flipped);
-    REQUIRE(contains(refused.text(), folder.file().string() + " is damaged at byte " + std::to_string(offset) + ":"));
-    REQUIRE(contains(refused.text(), "hawser coordinator --log-dir " + folder.log() + " --repair"));
-    REQUIRE(contains(refused.text(), "*.damaged"));
+    const std::string place = "hawser.log is damaged at byte " + std::to_string(offset) + ":";
 
-    const auto repaired = FileLog::repair(folder.log());
-    INFO(repaired.status().text());
+    const Status refused = FileLog::open("/log", {}, memory).status();
+    REQUIRE(refused.code() == Code::INTERNAL);
+    REQUIRE(contains(refused.text(), "/log/" + place));
+    REQUIRE(memory.get("/log/hawser.log") == flipped);
+    const auto repaired = FileLog::repair("/log", memory);
     REQUIRE(repaired.ok());
     REQUIRE(repaired.value().records_kept == before);
     REQUIRE(repaired.value().bytes_cut == flipped.size() - offset);
-    REQUIRE(repaired.value().saved_as == saved.string());
+    REQUIRE(repaired.value().saved_as == "/log/hawser.log.damaged");
+    REQUIRE(memory.get("/log/hawser.log.damaged") == flipped);
+    REQUIRE(open_log("/log", {}, memory)->values() == sample.prefixes[before]);
+    REQUIRE(memory.unlink("/log/hawser.log.damaged") == 0);
+    if (bit % 2003 != 0) continue;
+
+    write_file(folder.file(), flipped);
+    const Status on_disk = FileLog::open(folder.log()).status();
+    REQUIRE(on_disk.code() == Code::INTERNAL);
+    REQUIRE(contains(on_disk.text(), folder.log() + "/" + place));
+    REQUIRE(contains(on_disk.text(), "hawser coordinator --log-dir " + folder.log() + " --repair"));
+    REQUIRE(contains(on_disk.text(), "*.damaged"));
+    REQUIRE(read_file(folder.file()) == flipped);
+    REQUIRE(FileLog::repair(folder.log()).ok());
     REQUIRE(read_file(saved) == flipped);
     REQUIRE(open_log(folder.log())->values() == sample.prefixes[before]);
     fs::remove(saved);
@@ -705,7 +726,7 @@ TEST_CASE("a rename that was done and says that it failed") {
 
 TEST_CASE("each call fails once on a real disk") {
   const int calls = calls_of_history();
-  for (int n = 1; n <= calls; n += 2) {
+  for (int n = 1; n <= calls; n += 5) {
     const Folder folder;
     FaultyDisk disk(io::FileSystem::system());
     disk.fault = [&](const std::string& call) {
