@@ -130,6 +130,10 @@ class Communicator::Control {
   void on_strand_hello(std::uint64_t id, const wire::StrandHello& hello);
   void admit_strand(std::uint64_t id);
   void join_failed(Status status);
+  // A member that comes back late is lost, so it asks several times within the peer timeout.
+  std::int64_t retry_ms_of_member() {
+    return std::clamp<std::int64_t>(engine_->peer_timeout_ms() / 5, 10, retry_ms_max);
+  }
 
   CommOptions options_;
   std::unique_ptr<Engine> engine_;
@@ -369,7 +373,7 @@ void Communicator::Control::coordinator_failed(const Status& why) {
   }
   if (failures_ % options_.coordinators.size() != 0) return connect_coordinator();
   if (!reconnect_) reconnect_ = std::make_unique<io::Timer>(*loop_, [this] { connect_coordinator(); });
-  reconnect_->start(reconnect_delay_ms_);
+  reconnect_->start(engine_->is_member() ? std::min(reconnect_delay_ms_, retry_ms_of_member()) : reconnect_delay_ms_);
   reconnect_delay_ms_ = std::min(2 * reconnect_delay_ms_, retry_ms_max);
 }
 
@@ -565,7 +569,7 @@ void Communicator::Control::dial_failed(StrandKey key, const Status& why) {
   log::message(log::Subsystem::net, log::Level::debug, "strand {} to {}: {}; trying again", key.second,
                short_name(key.first), why.text());
   attempt.retry = std::make_unique<io::Timer>(*loop_, [this, key] { dial_again(key); });
-  attempt.retry->start(attempt.delay_ms);
+  attempt.retry->start(std::min(attempt.delay_ms, retry_ms_of_member()));
   attempt.delay_ms = std::min(2 * attempt.delay_ms, retry_ms_max);
   watch_links();
 }
