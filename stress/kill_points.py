@@ -31,6 +31,7 @@ def kill_points():
 
 
 def run(points, size, placement, times, seed, limit_s):
+    points = [point for point in points if placement == "in-place" or not point["in_place"]]
     majority = any(point["takes_majority"] for point in points)
     command = [
         HAWSER, "stress", "--json", "--quiet", "--spawn", size, "--seed", seed, "--seconds", limit_s, "--placement", placement,
@@ -90,7 +91,9 @@ def main():
                     add(quorum, size, placement, 3, 40 * len(quorum))
     else:
         for index, size in enumerate(sizes):
-            add(plain[index :: len(sizes)], size, PLACEMENTS[index % 2], 1, 100)
+            part = plain[index :: len(sizes)]
+            in_place = index % 2 == 0 or any(point["in_place"] for point in part)
+            add(part, size, "in-place" if in_place else "out-of-place", 1, 100)
         add(quorum, max(sizes), PLACEMENTS[0], 1, 60)
 
     failed = [problem for problem in problems if problem]

@@ -567,7 +567,7 @@ class StressKillPoints(StressCase):
             result = run("stress", "--kill-at", name)
             self.assertEqual((name, result.returncode), (name, USAGE))
         listed = json.loads(run("stress", "--list-kill-points", "--json").stdout)
-        self.assertIn({"name": "op.begin", "role": "member", "takes_majority": False}, listed)
+        self.assertIn({"name": "op.begin", "role": "member", "in_place": False, "takes_majority": False}, listed)
 
 
 class StressVerdict(StressCase):

@@ -40,7 +40,10 @@ int list_kill_points(bool json) {
     if (!json) {
       fmt::print("{:<26} {}{}\n", point.name, role_name(point.role), point.takes_majority ? ", with --standbys" : "");
     }
-    list.push_back({{"name", point.name}, {"role", role_name(point.role)}, {"takes_majority", point.takes_majority}});
+    list.push_back({{"name", point.name},
+                    {"role", role_name(point.role)},
+                    {"in_place", point.in_place},
+                    {"takes_majority", point.takes_majority}});
   }
   if (json) fmt::print("{}\n", list.dump());
   return exit_ok;
@@ -50,7 +53,9 @@ int list_kill_points(bool json) {
 void add_kill_at(StressOptions& options, const std::string& text) {
   if (text == "all") {
     for (const KillPoint& point : all_kill_points()) {
-      if (!point.takes_majority || options.standbys > 0) options.kill_at.push_back({std::string(point.name), 0});
+      if (point.takes_majority && options.standbys == 0) continue;
+      if (point.in_place && options.placement == Placement::out_of_place) continue;
+      options.kill_at.push_back({std::string(point.name), 0});
     }
     return;
   }

@@ -19,6 +19,7 @@ struct KillPoint {
   std::string_view name;
   KillRole role = KillRole::member;
   std::uint32_t passages_max = 1;  // the process dies at a passage drawn from 1 to this
+  bool in_place = false;           // passed by operations that overwrite their inputs only
   bool takes_majority = false;     // passed only where views take the word of a majority (--standbys)
 };
 
