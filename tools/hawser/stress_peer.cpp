@@ -49,6 +49,7 @@ constexpr std::uint32_t join_attempts_max = 5;
 constexpr std::size_t state_bytes_max = std::size_t{1} << 20;  // four blocks
 constexpr std::uint32_t failures_in_a_row_max = 40;
 constexpr std::uint32_t poll_ms = 20;
+constexpr std::uint64_t rounds_after_expulsion = 500000;  // half of what the supervisor leaves between newcomers
 
 std::uint64_t key_of(const hawser_peer_id_t& id) {
   std::uint64_t key = 0;
@@ -191,6 +192,8 @@ class Peer {
     while (join()) {
       if (!work()) break;
       send({.kind = ReportKind::expelled});
+      // The others have gone on, and may be gone before they say how far: as a newcomer it begins with unused numbers.
+      round_ += rounds_after_expulsion + 1000 * static_cast<std::uint64_t>(options_.child);
     }
     return exit_ok;
   }

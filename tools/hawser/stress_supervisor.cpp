@@ -52,6 +52,7 @@ namespace {
 
 constexpr std::uint64_t start_limit_ms = 60000;  // until all first peers are members
 constexpr std::size_t complaints_shown = 20;     // of each kind; the rest are counted
+constexpr std::uint64_t rounds_between_newcomers = 1000000;
 constexpr std::uint64_t starve_period_ns = 100 * ns_per_ms;
 constexpr std::uint64_t arm_limit_ns = 4000 * ns_per_ms;  // to come to a kill point
 
@@ -239,7 +240,7 @@ class Supervisor {
     add("--parent", getpid());
     add("--coordinator", cluster_.addresses());
     add("--min-size", min_size);
-    add("--first-round", judge_.last_round());
+    add("--first-round", first_round());
     add("--seed", options_.seed);
     add("--max-bytes", options_.max_bytes);
     add("--op-timeout-ms", options_.op_timeout_ms);
@@ -264,6 +265,13 @@ class Supervisor {
     peer->call_began_ns = monotonic_ns();
     ++next_number_;
     peers_.push_back(std::move(peer));
+  }
+
+  // A newcomer whose group dies before it has told it its number goes on from here: with rounds that nobody had.
+  std::uint64_t first_round() {
+    if (!have_all_joined_) return 0;
+    first_round_ = std::max(first_round_, judge_.last_round()) + rounds_between_newcomers;
+    return first_round_;
   }
 
   // ------------------------------------------------------------ poll
@@ -421,6 +429,11 @@ class Supervisor {
     outcome.digest = report.digest;
     outcome.identity_digest = report.identity_digest;
     outcome.participants.assign(report.members().begin(), report.members().end());
+    if (report.call == ReportCall::sync) {
+      outcome.id = peer.id;
+      outcome.ended_ns = report.time_ns;
+      outcome.began_ns = report.time_ns - report.duration_us * 1000;
+    }
     if (const auto contradiction = judge_.add(outcome))
       complain("disagreement", counters_.disagreements, *contradiction);
     if (outcome.status == HAWSER_OK) on_committed(peer, report);
@@ -1200,6 +1213,7 @@ class Supervisor {
   std::uint64_t last_disturbed_ns_ = 0;  // when nothing could be decided, the last time
   std::uint64_t disturbed_ns_ = 0;       // ... and a call could still feel it
   std::uint64_t draws_ = 0;
+  std::uint64_t first_round_ = 0;  // of the last newcomer
   std::uint64_t started_ns_ = 0;
   std::uint64_t end_ns_ = never;
   std::uint64_t progress_ns_ = 0;

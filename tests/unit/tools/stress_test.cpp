@@ -119,7 +119,8 @@ TEST_CASE("equal outcomes agree and are counted once", "[judge]") {
 }
 
 TEST_CASE("success beside failure is a disagreement, in either order", "[judge]") {
-  for (const hawser_status_t status : {HAWSER_TIMEOUT, HAWSER_PEER_LOST, HAWSER_CANCELLED, HAWSER_MISMATCH}) {
+  for (const hawser_status_t status :
+       {HAWSER_TIMEOUT, HAWSER_PEER_LOST, HAWSER_CANCELLED, HAWSER_MISMATCH, HAWSER_RESOURCE}) {
     tool::Judge judge;
     CHECK_FALSE(judge.add(committed(1, 5, 2)));
     const auto after = judge.add(failed(2, 5, 2, status));
@@ -133,14 +134,45 @@ TEST_CASE("success beside failure is a disagreement, in either order", "[judge]"
   }
 }
 
-TEST_CASE("failures agree with failures, and an expelled peer contradicts nobody", "[judge]") {
+TEST_CASE("failures agree with failures, and a peer that cannot know contradicts nobody", "[judge]") {
   tool::Judge judge;
   CHECK_FALSE(judge.add(failed(1, 6, 1, HAWSER_TIMEOUT)));
   CHECK_FALSE(judge.add(failed(2, 6, 1, HAWSER_CANCELLED)));
   CHECK_FALSE(judge.add(committed(1, 7, 1)));
   CHECK_FALSE(judge.add(failed(2, 7, 1, HAWSER_EXPELLED)));
+<<<<<<< HEAD
   CHECK_FALSE(judge.add(failed(3, 7, 1, HAWSER_NO_COORDINATOR)));  // cut off; the others go on without it
+=======
+  CHECK_FALSE(judge.add(failed(4, 7, 1, HAWSER_NO_COORDINATOR)));
+>>>>>>> f53da9d (tools: numbers of rounds that nobody had; two groups at once)
   CHECK_FALSE(judge.add(committed(3, 7, 1)));
+}
+
+TEST_CASE("two groups at once are a disagreement, one after the other are none", "[judge]") {
+  const auto blocking = [](std::uint32_t peer, std::uint64_t round, std::uint64_t began_ns, std::uint64_t ended_ns,
+                           std::vector<std::uint32_t> participants) {
+    tool::Outcome outcome = committed(peer, round, 0);
+    outcome.id = peer;
+    outcome.began_ns = began_ns;
+    outcome.ended_ns = ended_ns;
+    outcome.participants = std::move(participants);
+    return outcome;
+  };
+  tool::Judge judge;
+  CHECK_FALSE(judge.add(blocking(1, 1, 10, 20, {1, 2})));
+  CHECK_FALSE(judge.add(blocking(3, 101, 30, 40, {3, 4})));
+  SECTION("the first goes on") {
+    const auto found = judge.add(blocking(1, 2, 50, 60, {1}));
+    REQUIRE(found);
+    CHECK(contains(*found, "two groups at once"));
+  }
+  SECTION("the second was not over when the first began anew") { CHECK_FALSE(judge.add(blocking(1, 2, 35, 60, {1}))); }
+  SECTION("they have met") { CHECK_FALSE(judge.add(blocking(1, 102, 50, 60, {1, 3}))); }
+  SECTION("the first is another by now") {
+    tool::Outcome again = blocking(1, 102, 50, 60, {7});
+    again.id = 7;
+    CHECK_FALSE(judge.add(again));
+  }
 }
 
 TEST_CASE("results that differ in bits or participants are disagreements", "[judge]") {
