@@ -381,7 +381,11 @@ class Peer {
     is_healing_ = false;
     round_ = std::max(agreed, last) + 1;
     check_participants(info, 0);
-    sync_view_ = info.raw.view;
+    // What committed by a view change ended in a view that has lost some of its participants.
+    hawser_view_t view = HAWSER_VIEW_INIT;
+    const bool is_same = hawser_comm_view(comm_.get(), &view) == HAWSER_OK && view.number == info.raw.view &&
+                         view.world_size == info.raw.participants;
+    sync_view_ = is_same ? info.raw.view : 0;
     sync_members_.assign(info.participants().begin(), info.participants().end());
     report_result(ReportCall::sync, 0, status, info, agreed);
     return Next::go_on;
@@ -748,8 +752,8 @@ class Peer {
   LeaveRequest& leave_request_;
   Comm comm_;
   hawser_peer_id_t own_id_{};
-  std::uint64_t round_;  // the current one, or the last one while a sync has not given the next
-  std::uint64_t sync_view_ = 0;
+  std::uint64_t round_;                         // the current one, or the last one while a sync has not given the next
+  std::uint64_t sync_view_ = 0;                 // 0: its members are not those of the sync
   std::vector<hawser_peer_id_t> sync_members_;  // in rank order
   bool is_healing_ = false;                     // an operation was given up and others may still be in it
   std::vector<std::uint64_t> state_;
