@@ -140,11 +140,7 @@ TEST_CASE("failures agree with failures, and a peer that cannot know contradicts
   CHECK_FALSE(judge.add(failed(2, 6, 1, HAWSER_CANCELLED)));
   CHECK_FALSE(judge.add(committed(1, 7, 1)));
   CHECK_FALSE(judge.add(failed(2, 7, 1, HAWSER_EXPELLED)));
-<<<<<<< HEAD
-  CHECK_FALSE(judge.add(failed(3, 7, 1, HAWSER_NO_COORDINATOR)));  // cut off; the others go on without it
-=======
-  CHECK_FALSE(judge.add(failed(4, 7, 1, HAWSER_NO_COORDINATOR)));
->>>>>>> f53da9d (tools: numbers of rounds that nobody had; two groups at once)
+  CHECK_FALSE(judge.add(failed(4, 7, 1, HAWSER_NO_COORDINATOR)));  // cut off; the others go on without it
   CHECK_FALSE(judge.add(committed(3, 7, 1)));
 }
 
