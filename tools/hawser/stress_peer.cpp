@@ -219,8 +219,9 @@ class Peer {
           .duration_us = (monotonic_ns() - call_began_ns_) / 1000});
   }
 
-  void report_error(ReportCall call, hawser_status_t status, const std::string& text, std::uint32_t op = 0) {
-    Report report{.kind = ReportKind::error, .call = call, .status = status, .op = op};
+  void report_error(ReportCall call, hawser_status_t status, const std::string& text, std::uint32_t op = 0,
+                    bool was_cancelled = false) {
+    Report report{.kind = ReportKind::error, .call = call, .status = status, .op = op, .was_cancelled = was_cancelled};
     report.set_text(text);
     send(report);
     if (++failures_in_a_row_ > failures_in_a_row_max) {
@@ -652,7 +653,7 @@ class Peer {
     report_result(call, slot.index, status, info, 0);
     if (status == HAWSER_NO_COORDINATOR) is_healing_ = true;
     if (status == HAWSER_CANCELLED && slot.plan.cancel) return Next::go_on;
-    report_error(call, status, text, slot.index);
+    report_error(call, status, text, slot.index, slot.plan.cancel);
     return Next::resync;
   }
 

@@ -57,6 +57,7 @@ struct Report {
   std::uint64_t duration_us = 0;
   std::uint64_t wrong = 0;
   std::uint32_t attempts = 0;
+  std::uint32_t was_cancelled = 0;  // of an error: this peer had cancelled the operation itself
   std::uint32_t participant_count = 0;
   std::array<std::uint32_t, report_participants_max> participants{};  // the first 4 bytes of each id
   std::array<char, 240> text{};

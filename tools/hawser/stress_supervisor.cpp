@@ -481,6 +481,7 @@ class Supervisor {
     mind_starvation(now);
     mind_armed(now);
     if (is_disturbed()) last_disturbed_ns_ = disturbed_ns_ = now;
+    if (is_coordinator_away()) last_away_ns_ = now;
     if (have_all_joined_ && !is_ending_) {
       if (now >= end_ns_) {
         end_run();
@@ -893,6 +894,12 @@ class Supervisor {
   bool is_explained(const PeerProcess& peer, const Report& report) {
     if (is_excused(peer, report.time_ns)) return true;
     const auto status = static_cast<hawser_status_t>(report.status);
+    // Cancelled with no coordinator there to end it for all: it stays open at the others, as after a loss.
+    if (status == HAWSER_NO_COORDINATOR && report.was_cancelled != 0 && last_away_ns_ != 0 &&
+        report.time_ns <= last_away_ns_ + timeouts_ns(2)) {
+      last_disturbed_ns_ = disturbed_ns_ = std::max(disturbed_ns_, report.time_ns);
+      return true;
+    }
     const bool is_deadline = status == HAWSER_NO_COORDINATOR || status == HAWSER_TIMEOUT;
     // Members that gave different operations up differ about the next one, too.
     if (!is_deadline && status != HAWSER_MISMATCH) return false;
@@ -1212,6 +1219,7 @@ class Supervisor {
   std::map<std::string, std::uint64_t> unreached_;
   std::uint64_t last_disturbed_ns_ = 0;  // when nothing could be decided, the last time
   std::uint64_t disturbed_ns_ = 0;       // ... and a call could still feel it
+  std::uint64_t last_away_ns_ = 0;       // when a coordinator was not up, the last time
   std::uint64_t draws_ = 0;
   std::uint64_t first_round_ = 0;  // of the last newcomer
   std::uint64_t started_ns_ = 0;
