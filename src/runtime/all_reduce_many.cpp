@@ -42,6 +42,7 @@ AllReduceMany::AllReduceMany(Engine& engine, std::vector<OpCall> calls, ManyOpti
     item.call = std::move(calls[i]);
     item.call.tag = options_.tag;
     item.call.strict = options_.strict;
+    item.call.uniform = options_.uniform;
     item.recv = item.call.recv;
   }
 }

@@ -69,6 +69,7 @@ void fields(Archive& a, T& v) {
   a.number(v.codec);
   a.number(v.rounding);
   a.number(v.block);
+  a.boolean(v.uniform);
 }
 
 template <typename Archive, Is<OpState> T>

@@ -103,6 +103,7 @@ struct OpParams {
   std::uint8_t codec = 0;     // wire id; 0 in a coded operation: plain f32
   std::uint8_t rounding = 0;  // 0 nearest, 1 stochastic
   std::uint32_t block = 0;    // elements of a block
+  std::uint8_t uniform = 0;   // of a list whose results count together or not at all
   bool operator==(const OpParams&) const = default;
 };
 

@@ -69,7 +69,7 @@ def test_a_member_lost_in_the_middle(run_peers, uniform):
         tensors = tensors_of(rank)
         if rank == 1:
             for tensor in tensors[:lost_after]:
-                comm.all_reduce(tensor, "sum")
+                comm.all_reduce_many([tensor], "sum", uniform=uniform)
             comm.abort()
             return None
         return comm.all_reduce_many(tensors, "sum", in_flight=1, uniform=uniform)

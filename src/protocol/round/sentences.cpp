@@ -45,6 +45,7 @@ std::string describe(const OpParams& params) {
   } else if (params.kind == wire::OpKind::broadcast) {
     text += fmt::format("(count {}, {}, root {})", params.count, dtype_name(params.dtype), short_name(params.root));
   }
+  if (params.uniform != 0) text += " uniform";
   if (params.strict != 0) text += " strict";
   if (params.min_participants != 0) text += fmt::format(" min_participants {}", params.min_participants);
   return text;

@@ -68,6 +68,7 @@ void Engine::give_out() noexcept {
     end(*op, Status(Code::RESOURCE, "out of memory"));
   }
   changed_.notify_all();
+  for (const auto& thread : threads_) thread->alarm();  // the others see it by closed strands
   alarm_();
 }
 
@@ -253,6 +254,7 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.params.redop = call.redop;
   op.params.count = call.count;
   op.params.strict = call.strict ? 1 : 0;
+  op.params.uniform = call.uniform ? 1 : 0;
   op.params.min_participants = call.min_participants;
   if (call.coding) {
     const codec::Format& format = call.coding->format;

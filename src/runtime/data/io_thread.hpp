@@ -28,6 +28,8 @@ class IoThread {
 
   void stop();
   void run(std::function<void()> task) { loop_->post(std::move(task)); }
+  // Closes every strand, without taking memory.
+  void alarm() noexcept { loop_->mailbox()->alarm(); }
   [[nodiscard]] bool on_thread() const { return loop_->on_thread(); }
   [[nodiscard]] uv_loop_t* loop() { return loop_->handle(); }
   [[nodiscard]] std::byte* scratch() { return scratch_.get(); }

@@ -47,6 +47,7 @@ struct OpCall {
   std::uint64_t tag = 0;
   std::uint32_t timeout_ms = 0;
   bool strict = false;
+  bool uniform = false;  // of such a list
   std::int32_t priority = 0;
   std::uint32_t min_participants = 0;
   std::optional<Coding> coding;   // all_reduce by direct exchange: compressed or weighted

@@ -52,13 +52,22 @@ struct List {
   hawser_status_t reduce(const Comm& comm, std::size_t in_flight, const hawser_op_options_t* options = nullptr) {
     return hawser_all_reduce_many(comm.get(), items.data(), items.size(), in_flight, options, infos.data(), &info);
   }
-  // As one operation of its own.
-  hawser_status_t reduce_one(const Comm& comm, std::size_t k, std::uint32_t policy = HAWSER_POLICY_RETRY) {
+  // By itself: as an operation, or as a uniform list of one, which only uniform lists match.
+  hawser_status_t reduce_one(const Comm& comm, std::size_t k, bool uniform = false,
+                             std::uint32_t policy = HAWSER_POLICY_RETRY) {
     hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
     options.policy = policy;
     std::vector<float> recv(counts[k]);
-    return hawser_all_reduce(comm.get(), inputs[k].data(), recv.data(), counts[k], HAWSER_F32, HAWSER_SUM, &options,
-                             nullptr);
+    if (!uniform) {
+      return hawser_all_reduce(comm.get(), inputs[k].data(), recv.data(), counts[k], HAWSER_F32, HAWSER_SUM, &options,
+                               nullptr);
+    }
+    options.flags = HAWSER_OP_UNIFORM;
+    hawser_many_item_t item = HAWSER_MANY_ITEM_INIT;
+    item.send = inputs[k].data();
+    item.recv = recv.data();
+    item.count = counts[k];
+    return hawser_all_reduce_many(comm.get(), &item, 1, 1, &options, nullptr, nullptr);
   }
   void check_sum(std::size_t k, float sum) const {
     const auto* out = static_cast<const float*>(items[k].recv);
@@ -226,7 +235,8 @@ TEST_CASE("a uniform list runs again what a lost member had a part in", "[many][
       in_threads(3, [&](std::uint32_t i) {
         List list(ranks[i], in_place);
         if (i == 1) {
-          for (std::size_t k = 0; k < lost_after; ++k) expect(list.reduce_one(comms[i], k), HAWSER_OK, "its part");
+          for (std::size_t k = 0; k < lost_after; ++k)
+            expect(list.reduce_one(comms[i], k, true), HAWSER_OK, "its part");
           return lose(comms[i]);
         }
         const hawser_op_options_t options = uniform_options();
@@ -255,12 +265,14 @@ TEST_CASE("a uniform list survives another loss while it runs again", "[many][lo
   in_threads(4, [&](std::uint32_t i) {
     List list(ranks[i], true);
     if (i == 1) {
-      for (std::size_t k = 0; k < first_lost_after; ++k) expect(list.reduce_one(comms[i], k), HAWSER_OK, "its part");
+      for (std::size_t k = 0; k < first_lost_after; ++k)
+        expect(list.reduce_one(comms[i], k, true), HAWSER_OK, "its part");
       return lose(comms[i]);
     }
     if (i == 2) {
-      for (std::size_t k = 0; k < list_length; ++k) expect(list.reduce_one(comms[i], k), HAWSER_OK, "its part");
-      for (std::size_t k = 0; k < second_lost_after; ++k) expect(list.reduce_one(comms[i], k), HAWSER_OK, "again");
+      for (std::size_t k = 0; k < list_length; ++k) expect(list.reduce_one(comms[i], k, true), HAWSER_OK, "its part");
+      for (std::size_t k = 0; k < second_lost_after; ++k)
+        expect(list.reduce_one(comms[i], k, true), HAWSER_OK, "again");
       return lose(comms[i]);
     }
     const hawser_op_options_t options = uniform_options();
@@ -299,10 +311,8 @@ TEST_CASE("residuals of a uniform list are those of the run that counts", "[many
                        HAWSER_SUM, &tensor.compression});
     }
     for (std::size_t k = 0; k < singly; ++k) {
-      hawser_op_options_t one = HAWSER_OP_OPTIONS_INIT;
-      one.compression = &tensors[k].compression;
-      expect(hawser_all_reduce(comm.get(), items[k].send, items[k].recv, count, HAWSER_F32, HAWSER_SUM, &one, nullptr),
-             HAWSER_OK, "single");
+      const hawser_op_options_t one = uniform_options();
+      expect(hawser_all_reduce_many(comm.get(), &items[k], 1, 1, &one, nullptr, nullptr), HAWSER_OK, "single");
     }
     if (singly == 0) {
       expect(hawser_all_reduce_many(comm.get(), items.data(), items.size(), 2, options, nullptr, nullptr), HAWSER_OK,
@@ -345,7 +355,7 @@ TEST_CASE("strict: a loss in the middle of a list is PEER_LOST, and a uniform on
       List list(ranks[i], true);
       if (i == 1) {
         for (std::size_t k = 0; k < lost_after; ++k) {
-          expect(list.reduce_one(comms[i], k, HAWSER_POLICY_STRICT), HAWSER_OK, "its part");
+          expect(list.reduce_one(comms[i], k, uniform, HAWSER_POLICY_STRICT), HAWSER_OK, "its part");
         }
         return lose(comms[i]);
       }
@@ -403,6 +413,19 @@ TEST_CASE("an item that fails: the others are reduced, or with the flag none is"
       check_in_step(comms[i], 3);
     });
   }
+}
+
+TEST_CASE("members that disagree on the flag are told so", "[many]") {
+  const Coordinator coordinator(200);
+  const auto comms = make_group(coordinator, 2);
+  const auto ranks = ranks_of(comms);
+  in_threads(2, [&](std::uint32_t i) {
+    List list(ranks[i], true);
+    const hawser_op_options_t options = uniform_options();
+    expect(list.reduce(comms[i], 2, i == 0 ? &options : nullptr), HAWSER_MISMATCH, "list");
+    check(std::string(hawser_last_error()).find(" uniform") != std::string::npos, hawser_last_error());
+    list.check_inputs();
+  });
 }
 
 TEST_CASE("the deadline is that of the whole list", "[many]") {

@@ -153,8 +153,8 @@ TEST_CASE("a weight is finite and not negative, or says left out", "[wire][frame
 }
 
 TEST_CASE("every parameter changes the check of the parameters", "[wire][frame]") {
-  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::sum, 0, 0, 1000, PeerId{}, 1, 0, 3, 0, 256};
-  std::vector<wire::OpParams> others(12, params);
+  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::sum, 0, 0, 1000, PeerId{}, 1, 0, 3, 0, 256, 0};
+  std::vector<wire::OpParams> others(13, params);
   others[0].kind = wire::OpKind::broadcast;
   others[1].dtype = Dtype::i32;
   others[2].redop = Redop::avg;
@@ -167,6 +167,7 @@ TEST_CASE("every parameter changes the check of the parameters", "[wire][frame]"
   others[9].codec = 4;
   others[10].rounding = 1;
   others[11].block = 64;
+  others[12].uniform = 1;
   CHECK(wire::params_check(params) == wire::params_check(wire::OpParams(params)));
   for (const auto& other : others) CHECK(wire::params_check(params) != wire::params_check(other));
   auto bytes = wire::encode_begin({params, 2.0});
