@@ -4,9 +4,12 @@
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -18,6 +21,27 @@ using failing::What;
 using failing::Where;
 
 namespace {
+
+// A folder of its own for a coordinator's log.
+class Folder {
+ public:
+  Folder() {
+    const char* const root = std::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): nobody sets it
+    std::string pattern = std::string(root == nullptr ? "/tmp" : root) + "/hawser-shortage-XXXXXX";
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+  [[nodiscard]] const char* path() const { return path_.c_str(); }
+
+ private:
+  std::string path_;
+};
 
 // A call that needs nobody else. `undo` runs after those that succeeded.
 void sweep_call(
@@ -364,6 +388,24 @@ TEST_CASE("memory lacks in calls that need nobody else", "[shortage]") {
   sweep_call(
       "coordinator_start by name", [&] { return hawser_coordinator_start(&at_port, &started); },
       [&] { CHECK(hawser_coordinator_destroy(started) == HAWSER_OK); });
+  const Folder folder;
+  at_port.listen = nullptr;
+  at_port.log_dir = folder.path();
+  sweep_call(
+      "coordinator_start with a log", [&] { return hawser_coordinator_start(&at_port, &started); },
+      [&] { CHECK(hawser_coordinator_destroy(started) == HAWSER_OK); });
+  hawser_status_t status = HAWSER_INTERNAL;
+  failing::sweep(
+      What::memory, Where::coordinator, [&] { status = hawser_coordinator_start(&at_port, &started); },
+      [&](bool failed) {
+        INFO("coordinator_start, its own thread: " << hawser_last_error());
+        CHECK((status == HAWSER_OK || (failed && status == HAWSER_RESOURCE)));
+        if (status == HAWSER_OK) CHECK(hawser_coordinator_destroy(started) == HAWSER_OK);
+      });
+  at_port.log_dir = nullptr;
+  std::array<char, 200> said{};
+  sweep_call("coordinator_repair_log",
+             [&] { return hawser_coordinator_repair_log(folder.path(), said.data(), said.size()); });
   at_port.listen = "no such address";
   sweep_call(
       "coordinator_start at nothing", [&] { return hawser_coordinator_start(&at_port, &started); }, [] {},
@@ -379,7 +421,6 @@ TEST_CASE("memory lacks in calls that need nobody else", "[shortage]") {
       "coordinator_wait", [&] { return hawser_coordinator_wait(service, 1); }, [] {}, HAWSER_PENDING);
   sweep_call("coordinator_stop", [&] { return hawser_coordinator_stop(service); });
   sweep_call("coordinator_wait for the end", [&] { return hawser_coordinator_wait(service, 10000); });
-  hawser_status_t status = HAWSER_INTERNAL;
   failing::sweep(
       What::memory, Where::caller, [&] { status = hawser_coordinator_destroy(service); },
       [&](bool) {
@@ -560,9 +601,11 @@ namespace {
 
 // The life of two members; what the threads of the library lack memory for may end either of them, and the coordinator.
 struct Life {
-  explicit Life(const Coordinator& coordinator) : comms(2) {
+  explicit Life(const std::string& address) : comms(2) {
     for (Comm& comm : comms) {
-      hawser_comm_config_t config = config_for(coordinator, 2);
+      hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
+      config.coordinators = address.c_str();
+      config.min_size = 2;
       config.join_timeout_ms = 20000;
       config.op_timeout_ms = 2000;
       comm = Comm(config);
@@ -616,7 +659,7 @@ struct Life {
 
 TEST_CASE("memory lacks on the threads of a member", "[shortage]") {
   const Coordinator coordinator(500);
-  auto life = std::make_unique<Life>(coordinator);
+  auto life = std::make_unique<Life>(coordinator.address());
   std::chrono::steady_clock::time_point begin;
   failing::sweep(
       What::memory, Where::member,
@@ -628,7 +671,7 @@ TEST_CASE("memory lacks on the threads of a member", "[shortage]") {
       [&](bool failed) {
         CHECK((failed || life->all_ok));
         CHECK(std::chrono::steady_clock::now() - begin < std::chrono::seconds(10));
-        life = std::make_unique<Life>(coordinator);
+        life = std::make_unique<Life>(coordinator.address());
       });
   // And when from some moment on there is none at all.
   for (const long n : {1, 5, 20, 60, 150, 400}) {
@@ -636,45 +679,74 @@ TEST_CASE("memory lacks on the threads of a member", "[shortage]") {
     life->run();
     life->comms.clear();
     (void)failing::disarm();
-    life = std::make_unique<Life>(coordinator);
+    life = std::make_unique<Life>(coordinator.address());
   }
   life->run();
   CHECK(life->all_ok);
 }
 
-TEST_CASE("memory lacks on the thread of the coordinator", "[shortage]") {
-  const auto attempt = [](Life& life, hawser_coordinator_t* coordinator) {
+namespace {
+
+// One that may end before its time.
+struct Service {
+  explicit Service(const char* log_dir) {
+    hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
+    config.heartbeat_ms = 500;
+    config.log_dir = log_dir;
+    REQUIRE(hawser_coordinator_start(&config, &handle) == HAWSER_OK);
+    std::array<char, 64> text{};
+    REQUIRE(hawser_coordinator_address(handle, text.data(), text.size()) == HAWSER_OK);
+    address = text.data();
+  }
+  ~Service() { hawser_coordinator_destroy(handle); }
+  Service(const Service&) = delete;
+  Service& operator=(const Service&) = delete;
+
+  hawser_coordinator_t* handle = nullptr;
+  std::string address;
+};
+
+void sweep_coordinator(const char* log_dir) {
+  auto service = std::make_unique<Service>(log_dir);
+  auto life = std::make_unique<Life>(service->address);
+  const auto attempt = [&] {
     std::atomic<bool> over{false};
     std::thread watch([&] {
-      while (!over && hawser_coordinator_wait(coordinator, 20) == HAWSER_PENDING) {
+      while (!over && hawser_coordinator_wait(service->handle, 20) == HAWSER_PENDING) {
       }
       // Without it nobody joins; those who are members go on.
-      for (const Comm& comm : life.comms) {
+      for (const Comm& comm : life->comms) {
         if (!over) hawser_comm_abort(comm.get());
       }
     });
-    life.run();
+    life->run();
     over = true;
     watch.join();
-    life.comms.clear();
+    life->comms.clear();
   };
-  std::unique_ptr<Coordinator> coordinator = std::make_unique<Coordinator>(500);
-  auto life = std::make_unique<Life>(*coordinator);
   const auto renew = [&] {
     life.reset();
-    coordinator = std::make_unique<Coordinator>(500);
-    life = std::make_unique<Life>(*coordinator);
+    service.reset();
+    service = std::make_unique<Service>(log_dir);
+    life = std::make_unique<Life>(service->address);
   };
-  failing::sweep(
-      What::memory, Where::coordinator, [&] { attempt(*life, coordinator->get()); },
-      [&](bool failed) {
-        CHECK((failed || life->all_ok));
-        renew();
-      });
+  failing::sweep(What::memory, Where::coordinator, attempt, [&](bool failed) {
+    CHECK((failed || life->all_ok));
+    renew();
+  });
   for (const long n : {1, 10, 40, 100}) {
     failing::arm(What::memory, Where::coordinator, n, true);
-    attempt(*life, coordinator->get());
+    attempt();
     (void)failing::disarm();
     renew();
   }
+}
+
+}  // namespace
+
+TEST_CASE("memory lacks on the thread of the coordinator", "[shortage]") { sweep_coordinator(nullptr); }
+
+TEST_CASE("memory lacks on the threads of a coordinator with a log", "[shortage]") {
+  const Folder folder;
+  sweep_coordinator(folder.path());
 }
