@@ -351,6 +351,7 @@ Status run_blocking(hawser_comm_t* handle, const hawser_op_options_t* options, c
   const Call entered(handle);
   if (Status status = check_info(info_out); !status.ok()) return status;
   Extras extras;
+  call.waits = true;
   auto run = start(entered, options, buffers, call, &extras);
   if (!run.ok()) return run.status();
   const runtime::OpReport report = wait_interruptible(entered.engine(), *run.value(), extras.interrupted);

@@ -12,11 +12,28 @@ std::size_t part_begin(std::size_t count, std::size_t parts, std::size_t index) 
   return index * (count / parts) + std::min(index, count % parts);
 }
 
+// One exchange among all, as long as nobody sends more than a mebibyte for it; then one to owners and back. Beyond that
+// time is bytes, of which the ring sends no more and only to neighbours, over their many strands.
+constexpr std::size_t flat_bytes_max = 16U << 10;  // of two members the ring sends no less, so four times that
+constexpr std::size_t flat_sent_max = 1U << 20;
+constexpr std::size_t direct_bytes_max = 1U << 20;
+
 }  // namespace
+
+Shape all_reduce_shape(std::size_t bytes, std::uint32_t size) {
+  if (size < 2) return Shape::ring;
+  if (bytes <= (size == 2 ? 4 : 1) * flat_bytes_max && bytes <= flat_sent_max / (size - 1)) return Shape::flat;
+  return bytes <= direct_bytes_max && size > 2 ? Shape::direct : Shape::ring;
+}
 
 Schedule::Schedule(const ScheduleInput& input) : in_(input) {
   if (in_.shape == Shape::none || in_.count == 0 || (in_.size < 2 && in_.shape != Shape::direct)) {
     in_.shape = Shape::none;
+    return;
+  }
+  if (in_.shape == Shape::flat) {
+    steps_ = in_.size - 1;
+    slices_ = 1;
     return;
   }
   const bool whole_circle = in_.shape != Shape::chain;
@@ -43,7 +60,7 @@ bool Schedule::receives(std::uint32_t step) const {
 // Ring: at step s of the first phase member r passes on segment r - s, at step t of the second segment r + 1 - t; what
 // it receives is what its predecessor passes on.
 std::uint32_t Schedule::segment_index(std::uint32_t step, bool sent) const {
-  if (in_.shape == Shape::chain || in_.shape == Shape::none) return 0;
+  if (in_.shape == Shape::chain || in_.shape == Shape::flat || in_.shape == Shape::none) return 0;
   const std::uint32_t n = in_.size;
   if (in_.shape == Shape::direct) {
     const std::uint32_t away = distance(step);

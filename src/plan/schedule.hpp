@@ -13,6 +13,9 @@
 // own, reduced, to everyone. The same bytes as the ring, two latencies whatever the size, and each value is encoded
 // twice at most. Units of the second phase become ready when all of the first of their slice are in and reduced.
 //
+// Flat all-reduce: everyone sends the whole buffer to everyone (at step s to the member s+1 places on) and reduces for
+// itself: one latency, (n-1) x the bytes. For what is so small that bytes do not count.
+//
 // Chain broadcast: the root's bytes go from member to member; n-1 hops, every edge but one carries the buffer once.
 #pragma once
 
@@ -26,12 +29,15 @@ struct Segment {
   std::size_t count = 0;   // elements; may be 0
 };
 
-enum class Shape : std::uint8_t { none, ring, chain, direct };
+enum class Shape : std::uint8_t { none, ring, chain, direct, flat };
+
+// How an all-reduce of so many bytes goes among so many members. It depends on nothing else, so all have the same answer.
+Shape all_reduce_shape(std::size_t bytes, std::uint32_t size);
 
 struct ScheduleInput {
   Shape shape = Shape::none;
   std::uint32_t size = 1;          // members that take part
-  std::uint32_t position = 0;      // ring, direct: own place; chain: hops from the root
+  std::uint32_t position = 0;      // ring, direct, flat: own place; chain: hops from the root
   std::size_t count = 0;           // elements
   std::size_t unit_count_max = 1;  // elements of one unit at most
 };
@@ -44,6 +50,7 @@ class Schedule {
   [[nodiscard]] Shape shape() const { return in_.shape; }
   [[nodiscard]] std::uint32_t slices() const { return slices_; }
   [[nodiscard]] std::uint32_t steps() const { return steps_; }
+  [[nodiscard]] std::uint32_t parts() const { return parts_; }  // segments of a slice
   [[nodiscard]] bool sends(std::uint32_t step) const;
   [[nodiscard]] bool receives(std::uint32_t step) const;
   // Whether what is received at this step is reduced with the own input, and whether the outcome is final.
@@ -53,7 +60,7 @@ class Schedule {
   [[nodiscard]] bool scatters(std::uint32_t step) const { return in_.shape == Shape::direct && step + 1 < in_.size; }
   // A unit of this step goes to the member so many places on, and comes from the one so many places back.
   [[nodiscard]] std::uint32_t distance(std::uint32_t step) const {
-    return in_.shape == Shape::direct ? step % (in_.size - 1) + 1 : 1;
+    return in_.shape == Shape::direct || in_.shape == Shape::flat ? step % (in_.size - 1) + 1 : 1;
   }
   [[nodiscard]] std::size_t slice_end(std::uint32_t slice) const;
   [[nodiscard]] Segment own(std::uint32_t slice) const { return segment(slice, in_.position); }  // direct

@@ -21,7 +21,6 @@ namespace {
 
 using protocol::Member;
 
-constexpr std::size_t light_bytes_max = 64U << 10;  // an operation up to this size rides with its control frames
 constexpr std::size_t copy_bytes = 2U << 20;        // piece of a local copy
 constexpr std::size_t actions_usual = 16;           // room is made for as many before anything is changed
 
@@ -225,9 +224,11 @@ Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   }
   Status status;
   {
+    Driver driver(*this);  // sends what the start lets go
     const Lock lock(mutex_);
     status = start_locked(*op, call);
   }
+  if (!call.waits) rouse();
   if (!status.ok()) return status;
   // The root's own copy. What is sent comes from `send`, so this need not be done before the others have it.
   if (op->params.root == config_.id && call.recv != nullptr && !op->in_place() && call.count != 0) {
@@ -377,6 +378,11 @@ void Engine::announce(OpRun& op) {
   }
   if (op.coded) {
     release(op);
+  } else if (op.exchange) {
+    const bool flat = op.schedule.shape() == plan::Shape::flat;
+    for (std::uint32_t step = 0; step < op.schedule.steps() && (flat || op.schedule.scatters(step)); ++step) {
+      unit_ready(op, 0, step);
+    }
   } else if (op.participants.size() == 1) {
     return copy_locally(keep);
   } else {
@@ -417,7 +423,7 @@ void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
 
 void Engine::enqueue(OpRun& op, OpRun::Unit unit) {
   Link& link = links_[op.participants[op.to(unit.step)]];
-  if (op.total_bytes() <= light_bytes_max) {
+  if (op.small) {
     ++op.queued;
     link.control.push_back(data_frame(op, unit));
   } else {
@@ -474,7 +480,9 @@ void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
   const std::size_t unit = op.unit_index(slice, step);
   op.received[unit] = 1;
   op.receiving[unit] = nullptr;
-  if (!op.coded) {
+  if (op.exchange) {
+    if (op.schedule.shape() == plan::Shape::flat || op.schedule.scatters(step)) contributed(op);
+  } else if (!op.coded) {
     unit_ready(op, slice, step + 1);
   } else if (op.schedule.scatters(step)) {
     ++op.coded->slices[slice].arrived;
@@ -484,6 +492,16 @@ void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
     slice_moved(op);
   }
   one_less(op);
+}
+
+// Small enough to be reduced at once, here.
+void Engine::contributed(OpRun& op) {
+  if (!op.exchange->arrived()) return;
+  op.digest.combine(op.exchange->reduce());
+  for (std::uint32_t step = 0; step < op.schedule.steps(); ++step) {
+    if (op.schedule.shape() == plan::Shape::direct && !op.schedule.scatters(step)) unit_ready(op, 0, step);
+  }
+  --op.remaining;  // the unit that brought it is counted by the caller
 }
 
 void Engine::unit_done(OpRun& op) {
@@ -611,8 +629,10 @@ void Engine::end(OpRun& op, const Status& status) {
     op.undecoded = status.ok() && op.call.count != 0;
     status.ok() ? op.coded->commit() : op.coded->close();
   }
+  if (op.exchange && status.ok()) op.exchange->commit();
   trace(code_name(status.code()), op);
   op.ended = true;
+  op.over = true;
   op.result = status;
   op.view = member_.view().number;
   op.ended_us = now_us();
@@ -861,7 +881,10 @@ OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
 }
 
 bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
+  if (timeout_ms != 0) drive(op);
+  if (!op.over.load()) rouse();
   Lock lock(mutex_);
+  if (!ops_.empty()) rouse();
   const auto ended = [&] { return op.ended; };
   if (timeout_ms < 0) {
     op.done.wait(lock, ended);

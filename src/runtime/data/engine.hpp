@@ -150,6 +150,7 @@ class Engine {
   void on_sent(Strand& strand, std::deque<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
   void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
+  void on_doze() { dozing_ = true; }  // a strand leaves reading to user threads
   // Needs no mutex.
   [[nodiscard]] Liveness liveness() const { return {heartbeat_ms_.load(), timeout_ms_.load()}; }
   std::vector<std::shared_ptr<Strand>> take_scheduled(IoThread& thread);
@@ -213,6 +214,28 @@ class Engine {
     Engine& engine_;
     const int before_ = std::uncaught_exceptions();
   };
+  // While one is there, strands that its thread has scheduled are pumped by that thread. Not under the engine's mutex.
+  class Driver {
+   public:
+    explicit Driver(Engine& engine);
+    ~Driver();
+    Driver(const Driver&) = delete;
+    Driver& operator=(const Driver&) = delete;
+
+    void send();
+    // Under the engine's mutex. False: this thread drives nothing of it.
+    static bool take(Engine& engine, const std::shared_ptr<Strand>& strand);
+
+   private:
+    static thread_local Driver* current;
+    Engine& engine_;
+    Driver* const before_;
+    std::vector<std::shared_ptr<Strand>> scheduled_;
+    std::vector<std::shared_ptr<Strand>> sending_;
+  };
+  void drive(OpRun& op);
+  void read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands);
+  void rouse();
   Status start_locked(OpRun& op, const OpCall& call);
   void give_out() noexcept;
   void starve(OpRun& op);
@@ -237,6 +260,7 @@ class Engine {
   bool hear(OpRun& op, PeerId from, std::span<const std::byte> note, std::string& why);
   void one_less(OpRun& op);
   void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
+  void contributed(OpRun& op);
   void unit_done(OpRun& op);
   void finish(OpRun& op, const Status& status);
   void end(OpRun& op, const Status& status);
@@ -305,6 +329,9 @@ class Engine {
   // Liveness, as the coordinator said.
   std::atomic<std::int64_t> heartbeat_ms_;
   std::atomic<std::int64_t> timeout_ms_;
+
+  std::atomic<bool> dozing_{false};         // some strands are not polled
+  std::atomic<std::uint32_t> turns_{100};  // how long it is worth to wait awake
 
   std::mutex mutex_;  // guards everything below
   std::condition_variable changed_;

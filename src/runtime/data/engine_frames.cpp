@@ -238,6 +238,11 @@ void Engine::acknowledged(Strand& strand, std::uint32_t count) {
 
 void Engine::schedule(Strand& strand) {
   if (strand.shared.scheduled || strand.shared.lost) return;
+  if (Driver::take(*this, strand.shared_from_this())) {
+    strand.shared.scheduled = true;
+    strand.shared.idle = false;
+    return;
+  }
   IoThread& thread = strand.thread();
   thread.scheduled.push_back(strand.shared_from_this());
   strand.shared.scheduled = true;

@@ -21,7 +21,6 @@ constexpr std::size_t window_bytes = 2U << 20;
 constexpr std::size_t window_frames = 64;
 // Passed on for one pair and not yet taken in by the receiver; more than any window and a repetition of it.
 constexpr std::size_t passing_bytes_max = 12U << 20;
-constexpr std::size_t light_bytes_max = 64U << 10;  // more goes where bulk goes
 
 wire::Relay head_of(const OutFrame& frame) {
   const auto bytes = frame.owned.bytes().first(wire::relay_bytes);

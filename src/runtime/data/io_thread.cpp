@@ -10,6 +10,11 @@
 #include "runtime/data/strand.hpp"
 
 namespace hawser::runtime {
+namespace {
+
+constexpr std::int64_t rouse_ms = 1;  // a frame that nobody reads waits no longer than twice that
+
+}  // namespace
 
 Result<std::unique_ptr<IoThread>> IoThread::start(Engine& engine, std::size_t index) {
   std::unique_ptr<IoThread> thread(new IoThread(engine));
@@ -36,11 +41,12 @@ void IoThread::close_all() {
   strands_.clear();
   for (const auto& strand : strands) strand->close();
   watch_.reset();
+  rouse_.reset();
 }
 
 void IoThread::own(std::shared_ptr<Strand> strand) {
   strands_.push_back(strand);
-  if (strand->open(loop())) strand->pump();
+  strand->open(loop());
   run_scheduled();
   if (!watch_) watch_ = std::make_unique<io::Timer>(*loop_, [this] { watch(); });
   if (watched_ms_ == 0) watch();
@@ -61,6 +67,23 @@ void IoThread::watch() {
   } else {
     watch_->start(next - io::now_ms());
   }
+}
+
+void IoThread::rouse_later() {
+  if (std::exchange(rousing_, true)) return;
+  if (!rouse_) {
+    rouse_ = std::make_unique<io::Timer>(*loop_, [this] {
+      rousing_ = false;
+      bool all = true;
+      for (const auto& strand : strands_) all = strand->rouse(false) && all;
+      if (!all) rouse_later();
+    });
+  }
+  rouse_->start(rouse_ms);
+}
+
+void IoThread::rouse() {
+  for (const auto& strand : strands_) (void)strand->rouse(true);
 }
 
 void IoThread::disown(Strand& strand) {

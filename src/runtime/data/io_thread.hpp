@@ -38,6 +38,9 @@ class IoThread {
   void own(std::shared_ptr<Strand> strand);
   void disown(Strand& strand);
   void run_scheduled();  // pumps the strands that the engine has scheduled here
+  // Strands that left reading to user threads are polled again when nobody reads them: soon, or as far as possible now.
+  void rouse_later();
+  void rouse();
 
   // Guarded by the engine's mutex.
   std::vector<std::shared_ptr<Strand>> scheduled;
@@ -53,6 +56,8 @@ class IoThread {
   std::vector<std::shared_ptr<Strand>> strands_;
   std::unique_ptr<io::EventLoop> loop_;
   std::unique_ptr<io::Timer> watch_;
+  std::unique_ptr<io::Timer> rouse_;
+  bool rousing_ = false;
   std::int64_t watched_ms_ = 0;  // when the strands were last looked at; 0: there were none
 };
 

@@ -34,11 +34,13 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
   input.unit_count_max = std::max<std::size_t>(1, unit_bytes_default / element());
   switch (call.kind) {
     case wire::OpKind::all_reduce:
-      input.shape = coded ? plan::Shape::direct : plan::Shape::ring;
+      input.shape = coded ? plan::Shape::direct : plan::all_reduce_shape(call.count * element(), size);
       input.position = rank;
       if (coded) {
         input.count = coded->blocks();
         input.unit_count_max = coded->unit_blocks(unit_bytes_default);
+      } else if (input.shape != plan::Shape::ring) {
+        input.unit_count_max = std::max<std::size_t>(1, call.count);
       }
       break;
     case wire::OpKind::broadcast:
@@ -70,6 +72,15 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
     remaining += schedule.slices() + size - 1;  // own segments to be reduced, weights to be heard of
     if (Status status = coded->allocate(); !status.ok()) return status;
   }
+  small = sync() == nullptr && total_bytes() <= light_bytes_max;
+  exchange.reset();
+  const bool exchanges = schedule.shape() == plan::Shape::flat || schedule.shape() == plan::Shape::direct;
+  if (exchanges && !coded) {
+    exchange.emplace(Exchange::Buffers{call.send, call.recv, call.count, call.dtype, call.redop});
+    exchange->begin(schedule, rank, size);
+    ++remaining;  // the own segment
+    small = call.count * element() / schedule.parts() <= light_bytes_max;
+  }
   if (schedule.shape() == plan::Shape::ring && in_place()) {
     saved.assign(static_cast<std::size_t>(schedule.slices()) * size, 0);
     try {
@@ -93,7 +104,7 @@ std::vector<std::uint32_t> OpRun::audience() const {
   for (std::uint32_t other = 0; other < size; ++other) {
     if (other == rank) continue;
     const bool neighbour = other == (rank + 1) % size || rank == (other + 1) % size;
-    if (coded || sync() != nullptr || neighbour) out.push_back(other);
+    if (coded || exchange || sync() != nullptr || neighbour) out.push_back(other);
   }
   return out;
 }
@@ -145,6 +156,14 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
     sink.digests = !schedule.scatters(step);
     return sink;
   }
+  if (exchange) {
+    sink.mode = Sink::Mode::copy;
+    sink.count = segment.count * element();
+    sink.dst = exchange->place(slice, step);
+    sink.piece = schedule.piece(slice, step, false);
+    sink.digests = schedule.shape() == plan::Shape::direct && !schedule.scatters(step);
+    return sink;
+  }
   sink.count = segment.count;
   sink.in_size = wire_element(step);
   sink.out_size = element();
@@ -181,6 +200,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
 std::span<const std::byte> OpRun::payload(std::uint32_t slice, std::uint32_t step) const {
   if (sync() != nullptr) return sync()->place(slice);
   if (coded) return coded->payload(slice, step);
+  if (exchange) return exchange->payload(slice, step);
   const plan::Segment segment = schedule.sent(slice, step);
   if (is_wide(step)) {
     return std::as_bytes(std::span<const float>(wide.at(unit_index(slice, step)).get(), segment.count));

@@ -21,6 +21,7 @@
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
 #include "runtime/data/byte_buffer.hpp"
+#include "runtime/data/exchange.hpp"
 #include "runtime/data/sync_run.hpp"
 #include "runtime/data/two_shot.hpp"
 #include "wire/messages.hpp"
@@ -36,6 +37,9 @@ std::int64_t now_us();  // of the steady clock
 
 inline constexpr std::size_t unit_bytes_default = 256U << 10;  // stays in a core's cache between arriving and leaving
 
+// An operation whose units are no larger, or that is no larger in all, rides with its control frames.
+inline constexpr std::size_t light_bytes_max = 64U << 10;
+
 struct OpCall {
   wire::OpKind kind = wire::OpKind::barrier;
   const std::byte* send = nullptr;
@@ -48,6 +52,7 @@ struct OpCall {
   std::uint32_t timeout_ms = 0;
   bool strict = false;
   bool uniform = false;  // of such a list
+  bool waits = false;    // the thread that starts it waits for it next
   std::int32_t priority = 0;
   std::uint32_t min_participants = 0;
   std::optional<Coding> coding;   // all_reduce by direct exchange: compressed or weighted
@@ -110,6 +115,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::int64_t called_ms = 0;
   std::int64_t slow_ms = 0;       // longer than this is unusual
   std::int64_t next_slow_ms = 0;  // when it is next said whom it waits for
+  std::atomic<bool> over{false};  // as `ended`, for who looks without the mutex
   bool laid_out = false;  // the attempt below is whole; else memory lacked for it, and what comes for it is thrown away
 
   // The current attempt; `attempt` changes with every one, and once more at the end, so that what belongs to an old one
@@ -124,6 +130,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   plan::Schedule schedule;
   std::vector<std::uint8_t> received;  // per unit: in
   std::vector<Strand*> receiving;      // per unit: the strand that brings it now
+  bool small = false;                  // all of it rides with control frames
   std::size_t remaining = 0;           // units still to come, and for a root the pieces still to be digested
   kernels::Digest digest;
   struct Unit {
@@ -139,6 +146,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   std::vector<Partner> partners;   // by rank
   std::vector<double> weights;     // by rank, as far as they are known; 1 where nothing is weighted
   std::unique_ptr<TwoShot> coded;  // of an operation with coding
+  std::optional<Exchange> exchange;  // of one that is small among so many members
   std::size_t queued = 0;          // frames and units in queues of links and strands
   std::map<std::uint64_t, std::unique_ptr<float[]>> wide;  // partial sums to be sent, by unit
   ByteBuffer snapshot;                                     // in place: what was overwritten

@@ -55,24 +55,34 @@ Strand::Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t inde
   if (in_end_ != 0) std::memcpy(in_.data(), received.data(), in_end_);
 }
 
-bool Strand::open(uv_loop_t* loop) {
+void Strand::open(uv_loop_t* loop) {
+  const std::lock_guard hold(reins_);
+  if (closed_) return;
   poll_ = std::make_shared<Poll>();
   poll_->strand = this;
   if (const int error = uv_poll_init_socket(loop, &poll_->handle, fd_.get()); error != 0) {
     poll_.reset();
-    fail(fmt::format("cannot watch the connection: {}", uv_strerror(error)));
-    return false;
+    return fail(fmt::format("cannot watch the connection: {}", uv_strerror(error)));
   }
   poll_->attach(reinterpret_cast<uv_handle_t*>(&poll_->handle), poll_);
   parse();
+  if (!closed_) pump();
   set_interest();
-  return !closed_;
 }
 
 void Strand::set_interest() {
   if (closed_ || !poll_) return;
-  const int wanted = (reading_ == Reading::parked ? 0 : UV_READABLE) | (want_write_ ? UV_WRITABLE : 0);
+  const bool reads = reading_ != Reading::parked && !dozes_;
+  const int wanted = (reads ? UV_READABLE : 0) | (want_write_ ? UV_WRITABLE : 0);
   if (wanted == interest_) return;
+  if (!thread_.on_thread()) {  // the loop's handles are its own
+    if (std::exchange(interest_posted_, true)) return;
+    return thread_.run([self = shared_from_this()] {
+      const std::lock_guard hold(self->reins_);
+      self->interest_posted_ = false;
+      self->set_interest();
+    });
+  }
   interest_ = wanted;
   if (wanted == 0) {
     uv_poll_stop(&poll_->handle);
@@ -86,17 +96,69 @@ void Strand::set_interest() {
 }
 
 void Strand::on_ready(int status, int events) {
-  if (status < 0) {
-    fail(fmt::format("the connection failed: {}", uv_strerror(status)));
-  } else {
-    if ((events & UV_READABLE) != 0) read_some();
-    if ((events & UV_WRITABLE) != 0 && !closed_) pump();
+  {
+    const std::lock_guard hold(reins_);
+    if (status < 0) {
+      fail(fmt::format("the connection failed: {}", uv_strerror(status)));
+    } else {
+      if ((events & UV_READABLE) != 0 && !doze()) read_some();
+      if ((events & UV_WRITABLE) != 0 && !closed_) pump();
+    }
+    set_interest();
   }
-  set_interest();
   thread_.run_scheduled();
 }
 
+// Leaves reading to the user threads that have this strand lent. Whoever gives it back last sees that it dozes, or is
+// seen here.
+bool Strand::doze() {
+  if (readers_ == 0) return false;
+  dozes_ = true;
+  engine_.on_doze();
+  if (readers_ == 0) {
+    dozes_ = false;
+    return false;
+  }
+  thread_.rouse_later();
+  return true;
+}
+
+bool Strand::rouse(bool at_once) {
+  if (!dozes_) return true;
+  const std::lock_guard hold(reins_);
+  const bool in_use = readers_ != 0 || (!at_once && lent_count_ != lent_seen_);
+  lent_seen_ = lent_count_;
+  if (in_use) return false;
+  dozes_ = false;
+  set_interest();
+  return true;
+}
+
+void Strand::lend() {
+  ++readers_;
+  ++lent_count_;
+}
+
+void Strand::give_back() { --readers_; }
+
+bool Strand::read_now() {
+  const std::unique_lock hold(reins_, std::try_to_lock);
+  if (!hold.owns_lock() || closed_ || !poll_ || reading_ == Reading::parked) return false;
+  const std::size_t before = reads_;
+  read_some();
+  set_interest();
+  return reads_ != before;
+}
+
+std::byte* Strand::driver_scratch() {
+  thread_local const std::unique_ptr<std::byte[]> scratch(new std::byte[scratch_bytes]);
+  return scratch.get();
+}
+
+std::byte* Strand::scratch() { return thread_.on_thread() ? thread_.scratch() : driver_scratch(); }
+
 void Strand::resume() {
+  const std::lock_guard hold(reins_);
   if (closed_ || !poll_) return;
   if (reading_ == Reading::parked) {
     begin_frame();
@@ -109,8 +171,20 @@ void Strand::resume() {
 }
 
 void Strand::close() {
-  if (closed_) return;
-  closed_ = true;
+  const std::lock_guard hold(reins_);
+  shut();
+}
+
+void Strand::shut() {
+  if (std::exchange(closed_, true)) return;
+  if (thread_.on_thread()) return release();
+  thread_.run([self = shared_from_this()] {
+    const std::lock_guard hold(self->reins_);
+    self->release();
+  });
+}
+
+void Strand::release() {
   if (poll_) poll_->close();
   fd_.reset();
   thread_.disown(*this);
@@ -119,7 +193,7 @@ void Strand::close() {
 void Strand::fail(const std::string& why) {
   if (closed_) return;
   engine_.on_lost(*this, why);
-  close();
+  shut();
 }
 
 // ------------------------------------------------------------------------------------------------------------ silence
@@ -127,6 +201,7 @@ void Strand::fail(const std::string& why) {
 // Both ends send something at least every heartbeat, so who says nothing for longer is gone or cannot be reached,
 // whatever the kernel believes of the connection.
 std::int64_t Strand::watch(std::int64_t now, const Liveness& liveness, bool slept) {
+  const std::lock_guard hold(reins_);
   if (closed_ || !poll_) return now + liveness.heartbeat_ms;
   if (slept) {
     heard_ms_ = now;
@@ -138,10 +213,10 @@ std::int64_t Strand::watch(std::int64_t now, const Liveness& liveness, bool slep
   // A parked strand is not read, so it may look silent for want of room.
   if (reading_ != Reading::parked && now - heard() >= liveness.timeout_ms) {
     engine_.on_silent(*this, fmt::format("silent for {} ms", now - heard()));
-    close();
+    shut();
   } else if (known && unacked_ms_ != 0 && now - unacked_ms_ >= liveness.timeout_ms) {
     engine_.on_silent(*this, fmt::format("nothing sent was acknowledged for {} ms", now - unacked_ms_));
-    close();
+    shut();
   }
   std::int64_t next = now + liveness.heartbeat_ms;
   if (sent_ms_ + liveness.heartbeat_ms > now) next = std::min(next, sent_ms_ + liveness.heartbeat_ms);
@@ -182,6 +257,7 @@ void Strand::ping() {
 bool Strand::got(ssize_t bytes) {
   if (bytes > 0) {
     heard_ms_ = io::now_ms();
+    ++reads_;
     return true;
   }
   if (bytes == 0) {
@@ -236,8 +312,8 @@ bool Strand::read_into_place() {
       n = ::recv(fd_.get(), sink_.dst + sink_.taken, left_, MSG_DONTWAIT);
       if (n > 0) sink_.taken += static_cast<std::size_t>(n);
     } else {
-      std::memcpy(thread_.scratch(), carry_.data(), carried_);
-      n = ::recv(fd_.get(), thread_.scratch() + carried_, std::min(left_, scratch_bytes - carried_), MSG_DONTWAIT);
+      std::memcpy(scratch(), carry_.data(), carried_);
+      n = ::recv(fd_.get(), scratch() + carried_, std::min(left_, scratch_bytes - carried_), MSG_DONTWAIT);
       if (n > 0) reduce_scratch(carried_ + static_cast<std::size_t>(n));
     }
   }
@@ -250,10 +326,10 @@ bool Strand::read_into_place() {
 // Under the guard: what stands at the front of the scratch buffer.
 void Strand::reduce_scratch(std::size_t bytes) {
   sink_.save();
-  const std::size_t used = sink_.take({thread_.scratch(), bytes});
+  const std::size_t used = sink_.take({scratch(), bytes});
   carried_ = bytes - used;
   if (carried_ > carry_.size()) carried_ = 0;  // a discarding sink that lost its shape: nobody wants these bytes
-  std::memcpy(carry_.data(), thread_.scratch() + used, carried_);
+  std::memcpy(carry_.data(), scratch() + used, carried_);
 }
 
 void Strand::feed_sink(std::span<const std::byte> bytes) {
@@ -265,8 +341,8 @@ void Strand::feed_sink(std::span<const std::byte> bytes) {
   }
   while (!bytes.empty()) {
     const std::size_t n = std::min(bytes.size(), scratch_bytes - carried_);
-    std::memcpy(thread_.scratch(), carry_.data(), carried_);
-    std::memcpy(thread_.scratch() + carried_, bytes.data(), n);
+    std::memcpy(scratch(), carry_.data(), carried_);
+    std::memcpy(scratch() + carried_, bytes.data(), n);
     reduce_scratch(carried_ + n);
     bytes = bytes.subspan(n);
   }

@@ -1,6 +1,7 @@
 // One TCP connection of a rope: reads frames and feeds their payload to where the engine says, and sends the frames
-// that the engine hands it. Runs on its io thread; `guard` is held while the user's memory is touched, so that the
-// engine can take a buffer away (detach) and know that nobody uses it any more.
+// that the engine hands it. It belongs to an io thread, which polls it; a user thread that waits for a small operation
+// may read and send in its place (engine_drive.cpp), so both hold `reins_` while they do. `guard` is held while the user's
+// memory is touched, so that the engine can take a buffer away (detach) and know that nobody uses it any more.
 #pragma once
 
 #include <uv.h>
@@ -70,7 +71,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   Strand& operator=(const Strand&) = delete;
 
   [[nodiscard]] PeerId peer() const { return peer_; }
-  // Whose frame is being read: of another member if this one passes it on. On the io thread.
+  // Whose frame is being read: of another member if this one passes it on. By whoever reads it.
   [[nodiscard]] PeerId sender() const { return relayed_from_.is_zero() ? peer_ : relayed_from_; }
   [[nodiscard]] bool relays() const { return !relayed_from_.is_zero(); }
   [[nodiscard]] std::uint32_t index() const { return index_; }
@@ -78,11 +79,22 @@ class Strand : public std::enable_shared_from_this<Strand> {
   [[nodiscard]] IoThread& thread() { return thread_; }
 
   // On the io thread.
-  bool open(uv_loop_t* loop);  // begins to poll; false: the loop would not take the socket
+  void open(uv_loop_t* loop);  // begins to poll and to send
   void on_ready(int status, int events);
-  void resume();  // the frame that was parked may be looked at again
-  void pump();    // sends what the engine has, as far as the kernel takes it
-  void close();   // now; the engine has forgotten it
+  void close();  // now; the engine has forgotten it
+  // Polls again where it left that to user threads and none of them reads. False: one still does, or did since the last
+  // time; to be asked again soon.
+  bool rouse(bool at_once);
+
+  // On the io thread, or one that drives.
+  void resume();  // looks again at the frame that was parked, and sends what the engine has
+
+  // On a thread that drives: from lend to give_back the io thread leaves reading to it.
+  void lend();
+  void give_back();
+  bool read_now();  // true: something was there
+  static std::byte* driver_scratch();  // of this thread; throws std::bad_alloc
+
   // Says that it lives, if nothing else did for a heartbeat, and gives the connection up when the other end is silent
   // or acknowledges nothing. `slept`: this thread has not run for a while, so its own sleep may look like their
   // silence. When to look again.
@@ -118,6 +130,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
 
  private:
   struct Poll;
+  void pump();  // sends what the engine has, as far as the kernel takes it
   enum class Reading : std::uint8_t { header, small, sink, stash, parked };
 
   void read_some();
@@ -134,6 +147,10 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void refuse(const std::string& why);           // what was read
   bool send_some();                              // false: the kernel takes no more now
   void set_interest();
+  bool doze();
+  void shut();
+  void release();
+  std::byte* scratch();
   void fail(const std::string& why);
   void ping();
   // What the kernel knows of the connection; false: nothing.
@@ -144,8 +161,16 @@ class Strand : public std::enable_shared_from_this<Strand> {
   const PeerId peer_;
   const std::uint32_t index_;
   const bool dialled_;
+  std::atomic<std::uint32_t> readers_{0};     // user threads that have it lent
+  std::atomic<std::uint32_t> lent_count_{0};  // times that it was
+  std::atomic<bool> dozes_{false};            // not polled, because of them
+
+  std::mutex reins_;  // before the engine's; guards everything below but what is said to be guarded otherwise
   io::UniqueFd fd_;
   std::shared_ptr<Poll> poll_;
+  std::uint32_t lent_seen_ = 0;
+  bool interest_posted_ = false;
+  std::size_t reads_ = 0;  // that brought something
   int interest_ = 0;
   bool want_write_ = false;
   bool closed_ = false;

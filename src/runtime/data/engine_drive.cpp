@@ -1,0 +1,110 @@
+// User threads that move frames themselves. A small operation is over in a few exchanges of a few bytes; handing each to
+// an io thread and being woken by it would cost more than all the rest. So the thread that starts an operation sends
+// what can go at once over light strands, and while it waits for a small one it reads them too, for a while, in place of
+// the io threads, which stop to poll what is read here. spec: docs/threading.md#small-operations
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "runtime/data/engine.hpp"
+#include "runtime/data/io_thread.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+constexpr std::size_t driven_strands_max = 32;  // asking more of them in turn takes longer than being woken
+constexpr std::uint32_t turns_max = 200;        // without news: about what it costs to sleep and be woken
+constexpr std::uint32_t turns_min = 8;
+constexpr std::int64_t patience_us_max = 5000;
+
+}  // namespace
+
+thread_local Engine::Driver* Engine::Driver::current = nullptr;
+
+Engine::Driver::Driver(Engine& engine) : engine_(engine), before_(std::exchange(current, this)) {}
+
+Engine::Driver::~Driver() {
+  try {
+    send();
+  } catch (const std::bad_alloc&) {
+    engine_.exhausted();
+  }
+  current = before_;
+}
+
+bool Engine::Driver::take(Engine& engine, const std::shared_ptr<Strand>& strand) {
+  if (current == nullptr || &current->engine_ != &engine || strand->index() != 0) return false;
+  current->scheduled_.push_back(strand);
+  return true;
+}
+
+// What they bring may schedule more.
+void Engine::Driver::send() {
+  while (!scheduled_.empty()) {
+    sending_.clear();
+    sending_.swap(scheduled_);
+    {
+      const Lock lock(engine_.mutex_);
+      for (const auto& strand : sending_) strand->shared.scheduled = false;
+    }
+    for (const auto& strand : sending_) strand->resume();
+  }
+}
+
+void Engine::drive(OpRun& op) {
+  std::vector<std::shared_ptr<Strand>> strands;
+  {
+    const Lock lock(mutex_);
+    // Beside others it would read their data, and those want the io threads.
+    if (op.ended || !op.small || ops_.size() != 1 || op.participants.size() > driven_strands_max) return;
+    strands.reserve(op.participants.size());
+    for (const PeerId& id : op.participants) {
+      const auto link = links_.find(id);
+      if (link == links_.end()) continue;
+      for (const auto& strand : link->second.strands) {
+        if (strand->index() == 0) strands.push_back(strand);
+      }
+    }
+  }
+  for (const auto& strand : strands) strand->lend();
+  try {
+    read_until_over(op, strands);
+  } catch (const std::bad_alloc&) {
+    exhausted();
+  }
+  for (const auto& strand : strands) strand->give_back();
+}
+
+// Counted in turns of its own: while it has given way to others (fewer cores than peers) waiting costs nothing. When it
+// lasts longer than it usually does, the thread goes to sleep like any other.
+void Engine::read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands) {
+  Driver driver(*this);
+  const std::uint32_t limit = turns_.load();
+  std::int64_t asleep_us = 0;
+  for (std::uint32_t idle = 0; !op.over.load() && idle < limit; ++idle) {
+    bool moved = false;
+    for (const auto& strand : strands) moved = strand->read_now() || moved;
+    driver.send();
+    if (moved || op.over.load()) {
+      idle = 0;
+      asleep_us = 0;
+      continue;
+    }
+    sched_yield();
+    if (idle % 16 != 15) continue;
+    const std::int64_t now = now_us();
+    if (asleep_us == 0) asleep_us = now + patience_us_max;
+    if (now > asleep_us) break;
+  }
+  turns_ = op.over.load() ? std::min(turns_max, limit + 1 + limit / 8) : std::max(turns_min, limit / 2);
+}
+
+void Engine::rouse() {
+  if (!dozing_.exchange(false)) return;
+  for (const auto& thread : threads_) {
+    thread->run([raw = thread.get()] { raw->rouse(); });
+  }
+}
+
+}  // namespace hawser::runtime
