@@ -156,12 +156,12 @@ void divide_float_entry(void* data, std::size_t count, std::uint32_t divisor) {
   map<Element, Element>(bytes, bytes, count, DivideFloat<T, Element::lanes>{value});
 }
 
-// Integers of up to 32 bits by a division of floats F, float for up to 16 bits and double for 32. Let 0 <= x. With d <=
-// x both are exact, and x + d stays below 2^(bits of F's significand), so a quotient that is no integer is further from
+// Integers of 16 and 32 bits by a division of floats F, float for 16 bits and double for 32. Let 0 <= x. With d <= x
+// both are exact, and x + d stays below 2^(bits of F's significand), so a quotient that is no integer is further from
 // the next one than the rounding moves it. With d > x, also where d is rounded, the quotient is below 1. So truncation
 // gives floor(x / d), and the sign takes no part in either step.
 template <class T, class F, std::size_t lanes>
-struct DivideSmall {
+struct DivideByFloat {
   Vector<F, lanes> divisor;
   Vector<T, lanes> operator()(Vector<T, lanes> v) const {
     if constexpr (sizeof(T) < 4) {  // through 32 bits: the only integers the instructions convert
@@ -175,29 +175,103 @@ struct DivideSmall {
   }
 };
 
+// Integers of N = 8 and 64 bits by a multiplication and shifts, exact for every dividend (Granlund and Montgomery, PLDI
+// 1994, figure 4.1). With 2 <= d < 2^N and l = ceil(log2 d) the factor is floor(2^N (2^l - d) / d) + 1.
+template <unsigned bits>
+struct Reciprocal {
+  std::uint64_t factor = 0;
+  unsigned shift = 0;  // l - 1
+
+  explicit Reciprocal(std::uint32_t divisor) : shift(31U - static_cast<unsigned>(__builtin_clz(divisor - 1))) {
+    const std::uint64_t rest = (std::uint64_t{2} << shift) - divisor;
+    if constexpr (bits == 64) {  // in digits of 32 bits; the first rest is less than d, so nothing overflows
+      const std::uint64_t high = (rest << 32) / divisor;
+      factor = (high << 32) + (((rest << 32) % divisor) << 32) / divisor + 1;
+    } else {
+      factor = (rest << bits) / divisor + 1;
+    }
+  }
+};
+
+// What a division of magnitudes makes of signed numbers: it truncates. `V` is signed, `U` the same unsigned.
+template <class U, class V, class Op>
+U divide_magnitudes(V v, Op op) {
+  const U sign = reinterpret_cast<U>(v >> (8 * sizeof(v[0]) - 1));
+  return (op((reinterpret_cast<U>(v) ^ sign) - sign) ^ sign) - sign;
+}
+
+// 8 bits in the low half of 16: the product fits.
+template <class T, std::size_t lanes>
+struct DivideByte {
+  using Wide = Vector<std::uint16_t, lanes>;
+  Reciprocal<8> by;
+
+  Wide divide(Wide x) const {
+    const Wide t = (x * static_cast<std::uint16_t>(by.factor)) >> 8;
+    return (t + ((x - t) >> 1)) >> static_cast<std::uint16_t>(by.shift);
+  }
+  Vector<T, lanes> operator()(Vector<T, lanes> v) const {
+    using Narrow = Vector<std::uint8_t, lanes>;
+    Wide quotient;
+    if constexpr (static_cast<T>(-1) < 0) {
+      const auto wide = __builtin_convertvector(v, Vector<std::int16_t, lanes>);
+      quotient = divide_magnitudes<Wide>(wide, [&](Wide x) { return divide(x); });
+    } else {
+      quotient = divide(__builtin_convertvector(v, Wide));
+    }
+    return reinterpret_cast<Vector<T, lanes>>(__builtin_convertvector(quotient, Narrow));
+  }
+};
+
+// 64 bits, the upper half of the product from products of 32 bits.
+template <class T, std::size_t lanes>
+struct DivideLong {
+  using U = Vector<std::uint64_t, lanes>;
+  Reciprocal<64> by;
+
+  U divide(U x) const {
+    constexpr std::uint64_t low = 0xffffffff;
+    const std::uint64_t factor_low = by.factor & low;
+    const std::uint64_t factor_high = by.factor >> 32;
+    const U cross = (x & low) * factor_high;
+    const U middle = (((x & low) * factor_low) >> 32) + (cross & low) + (x >> 32) * factor_low;
+    const U t = (x >> 32) * factor_high + (cross >> 32) + (middle >> 32);
+    return (t + ((x - t) >> 1)) >> std::uint64_t{by.shift};
+  }
+  Vector<T, lanes> operator()(Vector<T, lanes> v) const {
+    if constexpr (static_cast<T>(-1) < 0) {
+      return reinterpret_cast<Vector<T, lanes>>(divide_magnitudes<U>(v, [&](U x) { return divide(x); }));
+    } else {
+      return divide(v);
+    }
+  }
+};
+
 template <class Isa, class T>
 void divide_integer_entry(void* data, std::size_t count, std::uint32_t divisor) {
   if (divisor == 1) return;
   Bytes* const bytes = static_cast<Bytes*>(data);
-  if constexpr (sizeof(T) == 8) {  // no instruction set divides vectors of these
-    for (std::size_t i = 0; i < count; ++i) {
-      T value;
-      __builtin_memcpy(&value, bytes + i * sizeof value, sizeof value);
-      value /= static_cast<T>(divisor);
-      __builtin_memcpy(bytes + i * sizeof value, &value, sizeof value);
-    }
+  const FloatEnvironment environment;
+  if constexpr (sizeof(T) == 8) {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
+    using Element = Plain<T, lanes>;
+    map<Element, Element>(bytes, bytes, count, DivideLong<T, lanes>{Reciprocal<64>(divisor)});
   } else if constexpr (sizeof(T) == 4) {
     constexpr std::size_t lanes = Isa::vector_bytes / sizeof(double);
     using Element = Plain<T, lanes>;
-    const FloatEnvironment environment;
     const auto value = Arithmetic<double, lanes>::splat(static_cast<double>(divisor));
-    map<Element, Element>(bytes, bytes, count, DivideSmall<T, double, lanes>{value});
-  } else {
+    map<Element, Element>(bytes, bytes, count, DivideByFloat<T, double, lanes>{value});
+  } else if constexpr (sizeof(T) == 2) {
     constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
     using Element = Plain<T, lanes>;
-    const FloatEnvironment environment;
     const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(divisor));
-    map<Element, Element>(bytes, bytes, count, DivideSmall<T, float, lanes>{value});
+    map<Element, Element>(bytes, bytes, count, DivideByFloat<T, float, lanes>{value});
+  } else if (divisor > 255) {
+    __builtin_memset(data, 0, count);
+  } else {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(std::uint16_t);
+    using Element = Plain<T, lanes>;
+    map<Element, Element>(bytes, bytes, count, DivideByte<T, lanes>{Reciprocal<8>(divisor)});
   }
 }
 
