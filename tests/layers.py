@@ -26,6 +26,8 @@ LAYERS = {
 }
 # These see of the library what every user sees: include/.
 OUTSIDE = ("tools", "bindings", "stress", "examples")
+# These measure a layer itself, so they see src/ as its tests do.
+BENCHMARKS = ("tools", "benchmarks")
 
 # Layers that decide: time and random numbers reach them as arguments, so that the simulator runs the very same code, and
 # nothing in them depends on the order of a hash table.
@@ -111,7 +113,7 @@ def check_tree(root):
                     found += check_layer(relative.parts[1], text)
                 else:
                     found.append((1, f"src/{relative.parts[1]} is no layer: add it to tests/layers.py and docs/architecture.md"))
-            if path.suffix in CODE_SUFFIXES and folder in OUTSIDE:
+            if path.suffix in CODE_SUFFIXES and folder in OUTSIDE and relative.parts[:2] != BENCHMARKS:
                 found += check_outside(folder, text)
             findings += [f"{relative}:{number}: {sentence}" for number, sentence in sorted(found)]
     return findings, files
@@ -135,6 +137,7 @@ SELF_TEST = [  # path, text, a word of the one finding expected, or None
     ("src/other/o.cpp", "// O.\n", "is no layer"),
     ("tools/p.cpp", '// P.\n#include "base/status.hpp"\n', "sees only include/"),
     ("tools/q.cpp", '// Q.\n#include <hawser/hawser.h>\n#include "table.hpp"\n', None),
+    ("tools/benchmarks/p.cpp", '// P.\n#include "kernels/kernels.hpp"\n', None),
     ("examples/r.c", '// R.\n#include "../src/base/ids.hpp"\n', "sees only include/"),
     ("src/io/s.cpp", "// S.\n// TO" "DO: later\n", "open work"),
     ("src/io/t.cpp", "// T.\n// TO" "DO(speed): later\n", None),
