@@ -31,7 +31,8 @@ struct Segment {
 
 enum class Shape : std::uint8_t { none, ring, chain, direct, flat };
 
-// How an all-reduce of so many bytes goes among so many members. It depends on nothing else, so all have the same answer.
+// How an all-reduce of so many bytes goes among so many members. It depends on nothing else, so all have the same
+// answer.
 Shape all_reduce_shape(std::size_t bytes, std::uint32_t size);
 
 struct ScheduleInput {

@@ -150,7 +150,7 @@ class Engine {
   void on_sent(Strand& strand, std::deque<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
   void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
-  void on_doze() { dozing_ = true; }  // a strand leaves reading to user threads
+  void on_doze() { dozing_ = true; }                       // a strand leaves reading to user threads
   // Needs no mutex.
   [[nodiscard]] Liveness liveness() const { return {heartbeat_ms_.load(), timeout_ms_.load()}; }
   std::vector<std::shared_ptr<Strand>> take_scheduled(IoThread& thread);
@@ -330,7 +330,7 @@ class Engine {
   std::atomic<std::int64_t> heartbeat_ms_;
   std::atomic<std::int64_t> timeout_ms_;
 
-  std::atomic<bool> dozing_{false};         // some strands are not polled
+  std::atomic<bool> dozing_{false};        // some strands are not polled
   std::atomic<std::uint32_t> turns_{100};  // how long it is worth to wait awake
 
   std::mutex mutex_;  // guards everything below

@@ -1,7 +1,7 @@
 // An all-reduce whose time is latency rather than bytes: contributions go straight to those who reduce them (shapes
 // flat and direct of plan/schedule.hpp) and are kept until all are there, so that everybody adds in rank order. The
-// result has a place of its own until the operation commits: the user's buffers are only read before, and nothing has to
-// be put back after a loss. Guarded like OpRun.
+// result has a place of its own until the operation commits: the user's buffers are only read before, and nothing has
+// to be put back after a loss. Guarded like OpRun.
 #pragma once
 
 #include <cstddef>

@@ -143,11 +143,11 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
     std::vector<Unit> held;       // ready, waiting for that
     std::int64_t data_ms = 0;     // when a unit came from it; 0: none yet
   };
-  std::vector<Partner> partners;   // by rank
-  std::vector<double> weights;     // by rank, as far as they are known; 1 where nothing is weighted
-  std::unique_ptr<TwoShot> coded;  // of an operation with coding
+  std::vector<Partner> partners;     // by rank
+  std::vector<double> weights;       // by rank, as far as they are known; 1 where nothing is weighted
+  std::unique_ptr<TwoShot> coded;    // of an operation with coding
   std::optional<Exchange> exchange;  // of one that is small among so many members
-  std::size_t queued = 0;          // frames and units in queues of links and strands
+  std::size_t queued = 0;            // frames and units in queues of links and strands
   std::map<std::uint64_t, std::unique_ptr<float[]>> wide;  // partial sums to be sent, by unit
   ByteBuffer snapshot;                                     // in place: what was overwritten
   std::vector<std::uint8_t> saved;                         // per piece, written under the strand's mutex

@@ -1,7 +1,7 @@
 // One TCP connection of a rope: reads frames and feeds their payload to where the engine says, and sends the frames
 // that the engine hands it. It belongs to an io thread, which polls it; a user thread that waits for a small operation
-// may read and send in its place (engine_drive.cpp), so both hold `reins_` while they do. `guard` is held while the user's
-// memory is touched, so that the engine can take a buffer away (detach) and know that nobody uses it any more.
+// may read and send in its place (engine_drive.cpp), so both hold `reins_` while they do. `guard` is held while the
+// user's memory is touched, so that the engine can take a buffer away (detach) and know that nobody uses it any more.
 #pragma once
 
 #include <uv.h>
@@ -92,7 +92,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   // On a thread that drives: from lend to give_back the io thread leaves reading to it.
   void lend();
   void give_back();
-  bool read_now();  // true: something was there
+  bool read_now();                     // true: something was there
   static std::byte* driver_scratch();  // of this thread; throws std::bad_alloc
 
   // Says that it lives, if nothing else did for a heartbeat, and gives the connection up when the other end is silent
@@ -168,7 +168,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::mutex reins_;  // before the engine's; guards everything below but what is said to be guarded otherwise
   io::UniqueFd fd_;
   std::shared_ptr<Poll> poll_;
-  std::uint32_t lent_seen_ = 0;
+  std::uint32_t lent_seen_ = 0;  // when it was last asked whether it dozes for nothing
   bool interest_posted_ = false;
   std::size_t reads_ = 0;  // that brought something
   int interest_ = 0;

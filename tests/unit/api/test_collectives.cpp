@@ -149,7 +149,11 @@ TEST_CASE("all_reduce: 12 types, 5 reductions, in place and not", "[collectives]
     for (int dtype = 0; dtype < 12; ++dtype) {
       for (int redop = 0; redop < 5; ++redop) {
         for (const bool in_place : {false, true}) {
-          run_case(comms, {static_cast<hawser_dtype_t>(dtype), static_cast<hawser_redop_t>(redop), 1003, in_place});
+          // In one exchange, in two, and along the ring.
+          for (const std::size_t count : {std::size_t{1003}, std::size_t{20011}, (std::size_t{1} << 20) + 5}) {
+            if (count > 20011 && size != 3) continue;
+            run_case(comms, {static_cast<hawser_dtype_t>(dtype), static_cast<hawser_redop_t>(redop), count, in_place});
+          }
         }
       }
     }

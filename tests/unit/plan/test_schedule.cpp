@@ -191,3 +191,39 @@ TEST_CASE("direct all-reduce: every contribution reaches its owner, every result
     }
   }
 }
+
+TEST_CASE("flat all-reduce: the whole buffer from everybody to everybody, once", "[plan]") {
+  for (std::uint32_t size = 2; size <= 9; ++size) {
+    std::vector<Schedule> plans;
+    for (std::uint32_t rank = 0; rank < size; ++rank) plans.emplace_back(ScheduleInput{Shape::flat, size, rank, 7, 7});
+    for (std::uint32_t rank = 0; rank < size; ++rank) {
+      const Schedule& plan = plans[rank];
+      REQUIRE((plan.slices() == 1 && plan.parts() == 1 && plan.steps() == size - 1));
+      REQUIRE(plan.receive_count() == size - 1);
+      std::vector<std::uint32_t> reached(size, 0);
+      for (std::uint32_t step = 0; step < plan.steps(); ++step) {
+        REQUIRE((plan.sends(step) && plan.receives(step) && !plan.reduces(step)));
+        REQUIRE((plan.sent(0, step).offset == 0 && plan.sent(0, step).count == 7 && plan.received(0, step).count == 7));
+        ++reached[(rank + plan.distance(step)) % size];
+      }
+      for (std::uint32_t other = 0; other < size; ++other) REQUIRE(reached[other] == (other == rank ? 0 : 1));
+    }
+  }
+}
+
+TEST_CASE("the shape of an all-reduce: no more than a mebibyte is sent for a latency", "[plan]") {
+  for (const std::uint32_t size : {2U, 3U, 4U, 16U, 256U, 1024U}) {
+    Shape before = Shape::flat;
+    for (std::size_t bytes = 1; bytes <= (std::size_t{8} << 20); bytes *= 2) {
+      CAPTURE(size, bytes);
+      const Shape shape = hawser::plan::all_reduce_shape(bytes, size);
+      if (shape == Shape::flat) REQUIRE(bytes * (size - 1) <= (std::size_t{1} << 20));
+      if (shape == Shape::direct) REQUIRE((size > 2 && bytes <= (std::size_t{1} << 20)));
+      // With the bytes it only goes from flat to direct to ring.
+      REQUIRE((shape == before || shape == Shape::ring || (before == Shape::flat && shape == Shape::direct)));
+      before = shape;
+    }
+    REQUIRE(before == Shape::ring);
+  }
+  REQUIRE(hawser::plan::all_reduce_shape(4096, 256) == Shape::flat);
+}

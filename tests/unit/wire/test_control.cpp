@@ -143,8 +143,9 @@ TEST_CASE("flags and enums take only their values", "[wire]") {
   rejects(reply, state + 27, 1, 2);       // strict
   rejects(reply, state + 24 + 32, 1, 2);  // coded
   rejects(reply, state + 24 + 33, 1, 2);  // weighted
-  rejects(reply, state + 24 + 40, wire::op_phase_count - 1, wire::op_phase_count);
-  rejects(reply, state + 24 + 40 + 1 + 16, wire::fault_reason_count - 1, wire::fault_reason_count);
+  rejects(reply, state + 24 + 40, 1, 2);  // uniform
+  rejects(reply, state + 24 + 41, wire::op_phase_count - 1, wire::op_phase_count);
+  rejects(reply, state + 24 + 41 + 1 + 16, wire::fault_reason_count - 1, wire::fault_reason_count);
   wire::Install install;
   install.outcomes.emplace_back();
   const std::size_t view = wire::extent_of<wire::View>().least();

@@ -129,7 +129,7 @@ TEST_CASE("begin payloads survive; every truncation, and any byte more, is an er
     wire::Begin begin;
     wire_test::RandomFill(random).item(begin);
     std::vector<std::uint8_t> bytes = wire::encode_begin(begin);
-    REQUIRE(bytes.size() == 48);
+    REQUIRE(bytes.size() == 49);
     const auto decoded = wire::decode_begin(bytes);
     REQUIRE(decoded.ok());
     REQUIRE(decoded.value() == begin);
@@ -140,7 +140,7 @@ TEST_CASE("begin payloads survive; every truncation, and any byte more, is an er
   }
   std::vector<std::uint8_t> bytes = wire::encode_begin({});
   bytes[3] = 2;  // strict
-  CHECK(wire::decode_begin(bytes).status().text() == "begin payload: a flag is neither 0 nor 1 (byte 3 of 48)");
+  CHECK(wire::decode_begin(bytes).status().text() == "begin payload: a flag is neither 0 nor 1 (byte 3 of 49)");
 }
 
 TEST_CASE("a weight is finite and not negative, or says left out", "[wire][frame]") {
