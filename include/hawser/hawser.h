@@ -140,6 +140,13 @@ typedef enum hawser_policy {
   HAWSER_POLICY_STRICT = 2   /**< return PEER_LOST at every survivor, inputs as they were */
 } hawser_policy_t;
 
+/** What carries the data between two peers. */
+typedef enum hawser_transport {
+  HAWSER_TRANSPORT_AUTO = 0, /**< shared memory between peers of one host that may look into one another (the same user, the
+                                  same container), beside a TCP connection that notices the end of either; else TCP */
+  HAWSER_TRANSPORT_TCP = 1   /**< TCP always */
+} hawser_transport_t;
+
 typedef struct hawser_comm_config {
   size_t size;              /**< sizeof(hawser_comm_config_t) */
   const char *coordinators; /**< "HOST:PORT[,HOST:PORT...]", the same list for all peers; NULL: the environment variable
@@ -163,7 +170,7 @@ typedef struct hawser_comm_config {
                                  that has not entered an operation this long after this peer did is removed from the group,
                                  and the others go on without it. Each member may have its own value; the least that is
                                  not 0 holds */
-  uint32_t reserved_too;    /**< 0 */
+  uint32_t transport;       /**< a hawser_transport_t */
 } hawser_comm_config_t;
 #define HAWSER_COMM_CONFIG_INIT \
   {sizeof(hawser_comm_config_t), NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, 0, 0, 0, 0, 0, 0}
@@ -687,8 +694,9 @@ typedef struct hawser_metrics {
   uint32_t slow_ms;        /**< for how long that operation has been open */
   uint64_t bytes_relayed;  /**< payload bytes that went by way of a third member, between two that cannot reach each other:
                                 sent so by this one, or passed on by it */
+  uint64_t strands_shared; /**< data connections that came to use shared memory, since creation */
 } hawser_metrics_t;
-#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0}
+#define HAWSER_METRICS_INIT {sizeof(hawser_metrics_t), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0, 0}
 
 /** Counters of one communicator. Cheap enough for every step. */
 HAWSER_API hawser_status_t hawser_comm_metrics(hawser_comm_t *comm, hawser_metrics_t *metrics_out);

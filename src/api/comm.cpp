@@ -120,7 +120,10 @@ Status read_config(const hawser_comm_config_t* given, Comm& comm) {
     return {Code::INVALID_ARGUMENT, fmt::format("policy {} is no hawser_policy_t", config.policy)};
   }
   if (config.reserved != 0) return {Code::UNSUPPORTED, "hawser_comm_config_t.reserved is not 0"};
-  if (config.reserved_too != 0) return {Code::UNSUPPORTED, "hawser_comm_config_t.reserved_too is not 0"};
+  if (config.transport > HAWSER_TRANSPORT_TCP) {
+    return {Code::INVALID_ARGUMENT, fmt::format("transport {} is no hawser_transport_t", config.transport)};
+  }
+  options.shares_memory = config.transport == HAWSER_TRANSPORT_AUTO;
   options.straggler_ms = config.straggler_ms;
   comm.strict = config.policy == HAWSER_POLICY_STRICT;
   if (config.join_timeout_ms != 0) comm.join_timeout_ms = config.join_timeout_ms;
@@ -608,6 +611,7 @@ hawser_status_t hawser_comm_metrics(hawser_comm_t* comm, hawser_metrics_t* metri
     out.slow_rank = metrics.slow_rank;
     out.slow_ms = metrics.slow_ms;
     out.bytes_relayed = metrics.bytes_relayed;
+    out.strands_shared = metrics.strands_shared;
     write_sized(out, metrics_out);
     return {};
   });

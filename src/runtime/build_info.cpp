@@ -23,7 +23,7 @@ std::string build_info() {
 #endif
   return fmt::format(
       R"({{"version":"{}","wire_version":{},"compiler":"{}","build":"{}","cpu_kernels":"{}","cpu_kernels_best":"{}",)"
-      R"("cores":{},"libuv":"{}","kernel":"{} {}","transports":["tcp"],"tls":false,"cuda":false,"nccl":false}})",
+      R"("cores":{},"libuv":"{}","kernel":"{} {}","transports":["tcp","shm"],"tls":false,"cuda":false,"nccl":false}})",
       HAWSER_VERSION_STRING, wire::version, __VERSION__, build, kernels::variant_name(kernels::active_variant()),
       kernels::variant_name(kernels::best_variant()), std::thread::hardware_concurrency(), uv_version_string(),
       system.sysname, system.release);

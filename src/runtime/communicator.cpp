@@ -181,7 +181,7 @@ Status Communicator::Control::start() {
   config.codecs = options_.codecs;
   config.addresses = static_cast<std::uint32_t>(options_.coordinators.size());
   engine_ = std::make_unique<Engine>(
-      std::move(config), options_.straggler_ms,
+      std::move(config), options_.straggler_ms, options_.shares_memory,
       [this, mailbox = loop_->mailbox()] { mailbox->post([this] { drain(); }); },
       [mailbox = loop_->mailbox()] { mailbox->alarm(); });
   loop_->on_exhausted([this] { exhausted(); });

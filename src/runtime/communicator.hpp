@@ -33,6 +33,7 @@ struct CommOptions {
   std::uint32_t strands = 4;
   std::uint32_t io_threads = 1;
   std::uint32_t straggler_ms = 0;  // 0: whoever is slow to enter an operation is waited for
+  bool shares_memory = true;       // with peers of the same host
   io::Endpoint listen;             // host empty: every local address
   bool listen_set = false;
   io::Endpoint advertise;  // host empty: as the coordinator sees this peer

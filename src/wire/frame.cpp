@@ -37,6 +37,7 @@ std::size_t length_max(FrameType type) {
       return data_bytes_max;
     case FrameType::ack:
     case FrameType::ping:
+    case FrameType::share:
       return 0;
     case FrameType::relay:
       return relay_payload_bytes_max;
@@ -60,6 +61,8 @@ const char* type_name(FrameType type) {
       return "ping";
     case FrameType::relay:
       return "relay";
+    case FrameType::share:
+      return "share";
   }
   return "unknown";
 }
@@ -117,7 +120,7 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
     return Status(Code::INVALID_ARGUMENT, "data frame header with a wrong checksum");
   }
   if (in[type_at] < static_cast<std::uint8_t>(FrameType::begin) ||
-      in[type_at] > static_cast<std::uint8_t>(FrameType::relay)) {
+      in[type_at] > static_cast<std::uint8_t>(FrameType::share)) {
     return Status(Code::INVALID_ARGUMENT, fmt::format("data frame of the unknown type {}", in[type_at]));
   }
   if (in[zero_at] != 0) {

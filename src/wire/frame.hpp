@@ -16,7 +16,7 @@ namespace hawser::wire {
 
 std::array<std::uint8_t, frame_header_bytes> encode_header(const FrameHeader& header);
 // Checks magic, version, type, checksum and that length <= data_bytes_max (begin and done: <= small_payload_bytes_max;
-// ack, ping: 0; relay: <= relay_payload_bytes_max).
+// ack, ping, share: 0; relay: <= relay_payload_bytes_max).
 Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_bytes> bytes);
 
 std::vector<std::uint8_t> encode_begin(const Begin& begin);

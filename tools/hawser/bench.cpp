@@ -41,9 +41,6 @@ void check_compression(const BenchOptions& options) {
 }
 
 void check_options(const BenchOptions& options) {
-  if (options.transport == "shm") {
-    throw Failure(exit_usage, "--transport shm: unsupported yet; use auto or tcp");
-  }
   check_compression(options);
   if (is_state(bench_op_of(options)) && (options.in_flight != 1 || options.in_place)) {
     throw Failure(exit_usage, "--in-flight and --in-place are not for shared state");
@@ -130,7 +127,7 @@ void add_bench_command(CLI::App& app, Action& action) {
                    "How long to wait for the other ranks; 0: the library's choice")
       ->type_name("MS")
       ->capture_default_str();
-  command->add_option("--transport", options.transport, "auto or tcp (shm: unsupported yet)")
+  command->add_option("--transport", options.transport, "auto: shared memory within a host, else tcp; tcp; shm: as auto, and fail where it is not shared")
       ->check(CLI::IsMember({"auto", "tcp", "shm"}))
       ->capture_default_str();
   command->add_option("--compression", options.compression, "none, bf16, f16, int8, int4 or minmax8")

@@ -108,6 +108,7 @@ class Rank {
     config.group = options_.group;
     config.min_size = options_.min_size;
     config.strands = options_.strands;
+    config.transport = options_.transport == "tcp" ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
     config.io_threads = options_.io_threads;
     config.op_timeout_ms = options_.timeout_ms;
     config.join_timeout_ms = options_.join_timeout_ms;
@@ -134,6 +135,9 @@ class Rank {
     std::array<std::uint64_t, 2> range = {digest, ~digest};
     reduce_small(range, HAWSER_MAX);
     if (range[0] != ~range[1]) throw Failure(exit_usage, "the ranks were started with different options");
+    if (options_.transport == "shm" && std::string_view(transport()) != "shm") {
+      throw Failure(exit_failed, "--transport shm: no memory is shared; HAWSER_LOG=net=info says why");
+    }
   }
 
   void reduce_small(std::span<std::uint64_t> values, hawser_redop_t redop) {
@@ -378,6 +382,11 @@ class Rank {
   [[nodiscard]] std::string_view shown_dtype(const Row& row) const {
     return op_ == BenchOp::barrier ? "none" : dtype_name(row.dtype);
   }
+  // Of this rank's connections.
+  [[nodiscard]] const char* transport() const {
+    hawser_metrics_t metrics = HAWSER_METRICS_INIT;
+    return hawser_comm_metrics(comm_.get(), &metrics) == HAWSER_OK && metrics.strands_shared > 0 ? "shm" : "tcp";
+  }
   [[nodiscard]] std::uint64_t shown_bytes() const { return op_ == BenchOp::barrier ? 0 : bytes_; }
 
   void print_header() const {
@@ -387,8 +396,8 @@ class Rank {
             : fmt::format(", {}, block {}, {}", options_.compression,
                           options_.block == 0 ? "default" : fmt::to_string(options_.block), options_.rounding);
     fmt::print(
-        "# hawser {} bench {}, ranks {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}{}\n",
-        HAWSER_VERSION_STRING, options_.op, view_.world_size, options_.strands,
+        "# hawser {} bench {}, ranks {}, {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}{}\n",
+        HAWSER_VERSION_STRING, options_.op, view_.world_size, transport(), options_.strands,
         options_.io_threads == 0 ? "auto" : fmt::to_string(options_.io_threads), options_.in_flight, options_.iters,
         options_.warmup, options_.in_place ? "in place" : "out of place", compression);
     for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) {
@@ -423,7 +432,7 @@ class Rank {
     object["ranks"] = view_.world_size;
     object["strands"] = options_.strands;
     object["in_flight"] = options_.in_flight;
-    object["transport"] = "tcp";
+    object["transport"] = transport();
     object["compression"] = options_.compression;
     object["time_us_p50"] = shown.p50_us;
     object["time_us_p99"] = shown.p99_us;

@@ -194,6 +194,12 @@ void add_stress_command(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  command
+      ->add_option("--transport", options.transport,
+                   "auto: shared memory within a host; tcp; mixed: every third peer uses TCP only")
+      ->type_name("NAME")
+      ->check(CLI::IsMember({"auto", "tcp", "mixed"}))
+      ->capture_default_str();
   command->add_option("--io-threads", options.io_threads, "Threads of a peer that move data; 0: the library's choice")
       ->type_name("N")
       ->capture_default_str();

@@ -44,6 +44,7 @@ struct StressOptions {
   std::uint32_t cancel_percent = 0;
   std::uint32_t strands = 4;
   std::uint32_t io_threads = 0;
+  std::string transport = "mixed";
   bool keep_hung = false;
   bool json = false;
   bool quiet = false;

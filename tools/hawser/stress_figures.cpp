@@ -101,6 +101,7 @@ int run_figures_peer(const StressOptions& options) {
   config.min_size = options.min_size;
   config.strands = options.strands;
   config.io_threads = options.io_threads;
+  config.transport = options.transport == "tcp" ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
   config.op_timeout_ms = options.op_timeout_ms;
   hawser_comm_t* raw = nullptr;
   require(hawser_comm_create(&config, &raw), "the communicator");
@@ -208,6 +209,7 @@ class Stage {
     add("--op-timeout-ms", options_.op_timeout_ms);
     add("--strands", options_.strands);
     add("--io-threads", options_.io_threads);
+    add("--transport", options_.transport);
     request.report_end = pipe.write_end.get();
     request.stdout_is_stderr = true;
     const PeerPlace place = cluster_.take_place();

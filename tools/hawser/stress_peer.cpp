@@ -269,6 +269,8 @@ class Peer {
     config.min_size = options_.min_size;
     config.strands = options_.strands;
     config.io_threads = options_.io_threads;
+    const bool is_tcp = options_.transport == "tcp" || (options_.transport == "mixed" && options_.child % 3 == 2);
+    config.transport = is_tcp ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
     config.join_timeout_ms = stress_join_timeout_ms;
     config.op_timeout_ms = options_.op_timeout_ms;
     hawser_comm_t* raw = nullptr;

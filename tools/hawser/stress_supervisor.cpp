@@ -246,6 +246,7 @@ class Supervisor {
     add("--op-timeout-ms", options_.op_timeout_ms);
     add("--strands", options_.strands);
     add("--io-threads", options_.io_threads);
+    add("--transport", options_.transport);
     add("--cancel-percent", options_.cancel_percent);
     add("--corrupt-round", options_.corrupt_round);
     if (options_.placement != Placement::any)
@@ -1186,6 +1187,7 @@ class Supervisor {
     add("--cancel-percent", options_.cancel_percent, usual.cancel_percent);
     add("--strands", options_.strands, usual.strands);
     add("--io-threads", options_.io_threads, usual.io_threads);
+    add("--transport", options_.transport, usual.transport);
     return text;
   }
 

@@ -36,9 +36,11 @@ T = TypeVar("T")
 
 Redop = Literal["sum", "avg", "prod", "min", "max"]
 Policy = Literal["retry", "strict"]
+Transport = Literal["auto", "tcp"]
 
 _REDOPS = {"sum": 0, "avg": 1, "prod": 2, "min": 3, "max": 4}
 POLICIES = {"retry": 1, "strict": 2}
+TRANSPORTS = {"auto": 0, "tcp": 1}
 
 # What a `with` block gives the coordinator to answer the good-bye. The peer is gone for the others either way.
 _LEAVE_ON_EXIT_MS = 5000
@@ -98,6 +100,8 @@ class Metrics:
     """For how long that operation has been open."""
     bytes_relayed: int
     """Payload that went by way of a third member, between two that cannot reach each other: sent so, or passed on."""
+    strands_shared: int
+    """Data connections that came to use shared memory."""
 
 
 class Communicator:
@@ -484,6 +488,7 @@ def connect(
     op_timeout: float | None = 60.0,
     policy: Policy = "retry",
     straggler_ms: int = 0,
+    transport: Transport = "auto",
     timeout: float | None = None,
 ) -> Communicator:
     """Joins a group and returns its communicator: at once when the group is new and has ``min_size`` peers, else at the
@@ -500,6 +505,7 @@ def connect(
     "strict" raises PeerLostError at each of them, inputs as they were.
     ``straggler_ms``: 0: members that are slow to enter an operation are waited for until its deadline; else one that has
     not entered it this long after this peer is removed from the group, and the others go on.
+    ``transport``: "auto" uses shared memory between peers of one host that may look into one another, "tcp" never.
 
     Raises DeadlineError (the text says what is missing), CoordinatorError, ArgumentValueError, ResourceError.
     """
@@ -517,6 +523,7 @@ def connect(
         op_timeout_ms=timeout_ms(op_timeout, "op_timeout"),
         policy=choice(policy, "policy", POLICIES),
         straggler_ms=u32(straggler_ms, "straggler_ms"),
+        transport=choice(transport, "transport", TRANSPORTS),
     )
     communicator = Communicator(comm)
     try:

@@ -236,9 +236,9 @@ class Comm {
  public:
   Comm(const nb::object& coordinators, const nb::object& name, uint32_t group, uint32_t min_size, uint32_t strands,
        uint32_t io_threads, const nb::object& listen, const nb::object& advertise, const nb::object& port_range,
-       uint32_t join_timeout_ms, uint32_t op_timeout_ms, uint32_t policy, uint32_t straggler_ms)
+       uint32_t join_timeout_ms, uint32_t op_timeout_ms, uint32_t policy, uint32_t straggler_ms, uint32_t transport)
       : handle_(create(coordinators, name, group, min_size, strands, io_threads, listen, advertise, port_range,
-                       join_timeout_ms, op_timeout_ms, policy, straggler_ms),
+                       join_timeout_ms, op_timeout_ms, policy, straggler_ms, transport),
                 "this Communicator") {}
   Comm(const Comm&) = delete;
   Comm& operator=(const Comm&) = delete;
@@ -290,7 +290,7 @@ class Comm {
     return nb::make_tuple(metrics.bytes_sent, metrics.bytes_received, metrics.ops_committed, metrics.ops_failed,
                           metrics.ops_rerun, metrics.views, metrics.peers_lost, metrics.frames_stale,
                           metrics.strands_open, metrics.ops_open, metrics.frames_resent, metrics.slow_rank,
-                          metrics.slow_ms, metrics.bytes_relayed);
+                          metrics.slow_ms, metrics.bytes_relayed, metrics.strands_shared);
   }
 
   // `compression` and `weight` are None for none.
@@ -397,7 +397,7 @@ class Comm {
   static hawser_comm_t* create(const nb::object& coordinators, const nb::object& name, uint32_t group,
                                uint32_t min_size, uint32_t strands, uint32_t io_threads, const nb::object& listen,
                                const nb::object& advertise, const nb::object& port_range, uint32_t join_timeout_ms,
-                               uint32_t op_timeout_ms, uint32_t policy, uint32_t straggler_ms) {
+                               uint32_t op_timeout_ms, uint32_t policy, uint32_t straggler_ms, uint32_t transport) {
     hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
     config.coordinators = c_string(coordinators);
     config.name = c_string(name);
@@ -412,6 +412,7 @@ class Comm {
     config.op_timeout_ms = op_timeout_ms;
     config.policy = policy;
     config.straggler_ms = straggler_ms;
+    config.transport = transport;
     hawser_comm_t* handle = nullptr;
     check(call([&] { return hawser_comm_create(&config, &handle); }));
     return handle;
@@ -481,7 +482,7 @@ NB_MODULE(_hawser, module) {
            nb::arg("coordinators").none(), nb::arg("name").none(), nb::arg("group"), nb::arg("min_size"),
            nb::arg("strands"), nb::arg("io_threads"), nb::arg("listen").none(), nb::arg("advertise").none(),
            nb::arg("port_range").none(), nb::arg("join_timeout_ms"), nb::arg("op_timeout_ms"), nb::arg("policy"),
-           nb::arg("straggler_ms"))
+           nb::arg("straggler_ms"), nb::arg("transport"))
       .def("join", &Comm::join, nb::arg("timeout_ms"))
       .def("admit", &Comm::admit, nb::arg("timeout_ms"))
       .def("leave", &Comm::leave, nb::arg("timeout_ms"))

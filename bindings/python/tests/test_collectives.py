@@ -251,6 +251,7 @@ def test_metrics_count(run_peers):
         assert after.ops_committed - before.ops_committed == 3
         assert after.bytes_sent > before.bytes_sent and after.views >= 1 and after.ops_open == 0
         assert (after.frames_resent, after.slow_rank, after.slow_ms, after.bytes_relayed) == (0, -1, 0, 0)
+        assert after.strands_shared > 0
 
 
 def test_straggler_ms_is_a_setting_of_the_communicator(run_peers):

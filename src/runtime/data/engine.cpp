@@ -29,12 +29,13 @@ protocol::Env env_now() { return {io::now_ms(), {}}; }
 
 }  // namespace
 
-Engine::Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick,
-               std::function<void()> alarm)
+Engine::Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, bool shares_memory,
+               std::function<void()> kick, std::function<void()> alarm)
     : config_(config),
       straggler_ms_(straggler_ms),
       kick_(std::move(kick)),
       alarm_(std::move(alarm)),
+      shares_memory_(shares_memory),
       member_(std::move(config)) {
   heartbeat_ms_ = member_.heartbeat_ms();
   timeout_ms_ = member_.peer_timeout_ms();
@@ -1022,6 +1023,7 @@ std::uint32_t Engine::peer_timeout_ms() {
 EngineMetrics Engine::metrics() {
   const Lock lock(mutex_);
   EngineMetrics out = metrics_;
+  out.strands_shared = shared_.load();
   out.ops_open = static_cast<std::uint32_t>(ops_.size());
   const std::int64_t now = io::now_ms();
   const auto& members = member_.view().members;

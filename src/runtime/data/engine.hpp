@@ -56,6 +56,7 @@ struct EngineMetrics {
   std::uint64_t frames_resent = 0;
   std::uint64_t bytes_relayed = 0;  // by way of a third member: sent so, or passed on
   std::uint32_t strands_open = 0;
+  std::uint64_t strands_shared = 0;  // that came to send by shared memory, since the beginning
   std::uint32_t ops_open = 0;
   std::int32_t slow_rank = -1;  // of a member that an operation waits for unusually long, in the current view
   std::uint32_t slow_ms = 0;    // since that operation was called
@@ -78,7 +79,7 @@ class Engine {
  public:
   // `kick` is called under no lock of the caller's when the outbox got its first task; it makes the control thread
   // drain. `alarm`, which takes no memory, makes it close what it has (exhausted).
-  Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, std::function<void()> kick,
+  Engine(protocol::MemberConfig config, std::uint32_t straggler_ms, bool shares_memory, std::function<void()> kick,
          std::function<void()> alarm);
   ~Engine();
   Engine(const Engine&) = delete;
@@ -150,6 +151,8 @@ class Engine {
   void on_sent(Strand& strand, std::deque<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
   void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
+  [[nodiscard]] bool shares_memory() const { return shares_memory_; }
+  void on_shared() { ++shared_; }  // a strand sends by shared memory from now on
   void on_doze() { dozing_ = true; }                       // a strand leaves reading to user threads
   // Needs no mutex.
   [[nodiscard]] Liveness liveness() const { return {heartbeat_ms_.load(), timeout_ms_.load()}; }
@@ -330,6 +333,8 @@ class Engine {
   std::atomic<std::int64_t> heartbeat_ms_;
   std::atomic<std::int64_t> timeout_ms_;
 
+  const bool shares_memory_;
+  std::atomic<std::uint64_t> shared_{0};
   std::atomic<bool> dozing_{false};        // some strands are not polled
   std::atomic<std::uint32_t> turns_{100};  // how long it is worth to wait awake
 

@@ -38,6 +38,7 @@ void pass_sent([[maybe_unused]] wire::FrameType type) {
     case wire::FrameType::ack:
     case wire::FrameType::ping:
     case wire::FrameType::relay:
+    case wire::FrameType::share:
       return;
   }
 }

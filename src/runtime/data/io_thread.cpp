@@ -75,15 +75,19 @@ void IoThread::rouse_later() {
     rouse_ = std::make_unique<io::Timer>(*loop_, [this] {
       rousing_ = false;
       bool all = true;
-      for (const auto& strand : strands_) all = strand->rouse(false) && all;
+      const auto strands = strands_;  // one that fails leaves the list
+      for (const auto& strand : strands) all = strand->rouse(false) && all;
       if (!all) rouse_later();
+      run_scheduled();
     });
   }
   rouse_->start(rouse_ms);
 }
 
 void IoThread::rouse() {
-  for (const auto& strand : strands_) (void)strand->rouse(true);
+  const auto strands = strands_;
+  for (const auto& strand : strands) (void)strand->rouse(true);
+  run_scheduled();
 }
 
 void IoThread::disown(Strand& strand) {

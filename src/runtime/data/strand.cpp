@@ -33,6 +33,17 @@ const std::byte* zeros() {
   return bytes;
 }
 
+// Bytes that a frame takes in a ring.
+std::size_t padded(const OutFrame& frame) {
+  return frame.bytes.size() + frame.body().size() + ring_padding(frame.body().size());
+}
+
+// The frame after which what is sent goes into shared memory.
+bool is_switch(const OutFrame& frame) {
+  return frame.header.type == wire::FrameType::share &&
+         frame.header.step == static_cast<std::uint32_t>(wire::Share::taken);
+}
+
 }  // namespace
 
 struct Strand::Poll : io::HandleState {
@@ -65,14 +76,16 @@ void Strand::open(uv_loop_t* loop) {
     return fail(fmt::format("cannot watch the connection: {}", uv_strerror(error)));
   }
   poll_->attach(reinterpret_cast<uv_handle_t*>(&poll_->handle), poll_);
+  offer_memory();
   parse();
+  if (ring_in_) read_ring();
   if (!closed_) pump();
   set_interest();
 }
 
 void Strand::set_interest() {
   if (closed_ || !poll_) return;
-  const bool reads = reading_ != Reading::parked && !dozes_;
+  const bool reads = (ring_in_ || reading_ != Reading::parked) && !dozes_;
   const int wanted = (reads ? UV_READABLE : 0) | (want_write_ ? UV_WRITABLE : 0);
   if (wanted == interest_) return;
   if (!thread_.on_thread()) {  // the loop's handles are its own
@@ -101,8 +114,10 @@ void Strand::on_ready(int status, int events) {
     if (status < 0) {
       fail(fmt::format("the connection failed: {}", uv_strerror(status)));
     } else {
-      if ((events & UV_READABLE) != 0 && !doze()) read_some();
-      if ((events & UV_WRITABLE) != 0 && !closed_) pump();
+      const bool bell = (events & UV_READABLE) != 0 && ring_in_ && !closed_;
+      if ((events & UV_READABLE) != 0 && (!bell || hear_bells()) && !doze()) read_some();
+      const bool goes_on = (events & UV_WRITABLE) != 0 || (bell && waits_for_room_);
+      if (goes_on && !closed_) pump();
     }
     set_interest();
   }
@@ -130,6 +145,10 @@ bool Strand::rouse(bool at_once) {
   lent_seen_ = lent_count_;
   if (in_use) return false;
   dozes_ = false;
+  if (ring_in_ && !closed_) {
+    read_some();
+    if (waits_for_room_ && !closed_) pump();
+  }
   set_interest();
   return true;
 }
@@ -146,6 +165,7 @@ bool Strand::read_now() {
   if (!hold.owns_lock() || closed_ || !poll_ || reading_ == Reading::parked) return false;
   const std::size_t before = reads_;
   read_some();
+  if (waits_for_room_ && !closed_ && ring_out_->has_room()) pump();
   set_interest();
   return reads_ != before;
 }
@@ -269,8 +289,13 @@ bool Strand::got(ssize_t bytes) {
 }
 
 void Strand::read_some() {
+  if (!ring_in_) read_connection();
+  if (ring_in_) read_ring();  // perhaps since what was just read
+}
+
+void Strand::read_connection() {
   std::size_t budget = read_bytes_per_event;
-  while (!closed_ && reading_ != Reading::parked) {
+  while (!closed_ && reading_ != Reading::parked && !ring_in_) {
     const bool in_place = in_begin_ == in_end_ && (reading_ == Reading::sink || reading_ == Reading::stash) &&
                           left_ >= in_place_bytes_min;
     const std::size_t before = left_;
@@ -334,7 +359,9 @@ void Strand::reduce_scratch(std::size_t bytes) {
 
 void Strand::feed_sink(std::span<const std::byte> bytes) {
   const std::lock_guard hold(guard);
-  if (sink_.mode == Sink::Mode::copy) {
+  const bool aligned = carried_ == 0 && reinterpret_cast<std::uintptr_t>(bytes.data()) % sink_.in_size == 0 &&
+                       bytes.size() % sink_.in_size == 0;
+  if (sink_.mode == Sink::Mode::copy || aligned) {
     sink_.save();
     sink_.take(bytes);
     return;
@@ -349,7 +376,7 @@ void Strand::feed_sink(std::span<const std::byte> bytes) {
 }
 
 void Strand::parse() {
-  while (!closed_ && reading_ != Reading::parked) {
+  while (!closed_ && reading_ != Reading::parked && !ring_in_) {
     const std::size_t available = in_end_ - in_begin_;
     if (reading_ == Reading::header) {
       if (available < wire::frame_header_bytes) return;
@@ -371,9 +398,9 @@ void Strand::parse() {
 }
 
 void Strand::begin_frame() {
-  if (header_.type == wire::FrameType::ping) {
+  if (header_.type == wire::FrameType::ping || header_.type == wire::FrameType::share) {
     reading_ = Reading::header;
-    return;
+    return header_.type == wire::FrameType::share ? on_share() : void();
   }
   std::string why;
   Sink sink;
@@ -523,46 +550,58 @@ bool Strand::send_some() {
   std::deque<OutFrame> gone;
   ssize_t n = 0;
   bool more = true;
+  bool switched = false;
+  int error = 0;
   if (!unsent_.empty()) {
     n = ::send(fd_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    error = errno;
     if (n > 0) unsent_.erase(unsent_.begin(), unsent_.begin() + n);
     more = unsent_.empty();
   } else {
     const std::lock_guard hold(guard);
-    iovec iov[2 * frames_per_send];
+    static constexpr std::array<std::byte, ring_grain> padding{};
+    iovec iov[3 * frames_per_send];
     std::size_t parts = 0;
     std::size_t asked = 0;
     std::size_t skip = out_offset_;
     for (std::size_t i = 0; i < out.size() && i < frames_per_send; ++i) {
       const std::span<const std::byte> body = out[i].body();
       const std::size_t from_header = std::min(skip, out[i].bytes.size());
-      const std::size_t from_body = skip - from_header;
+      const std::size_t from_body = std::min(skip - from_header, body.size());
+      const std::size_t from_padding = skip - from_header - from_body;
       skip = 0;
-      if (from_header < out[i].bytes.size()) {
-        iov[parts++] = {out[i].bytes.data() + from_header, out[i].bytes.size() - from_header};
-        asked += out[i].bytes.size() - from_header;
-      }
-      if (from_body < body.size()) {
-        iov[parts++] = {const_cast<std::byte*>(body.data()) + from_body, body.size() - from_body};
-        asked += body.size() - from_body;
-      }
+      const auto add = [&](const void* data, std::size_t size, std::size_t from) {
+        if (from >= size) return;
+        iov[parts++] = {const_cast<std::byte*>(static_cast<const std::byte*>(data)) + from, size - from};
+        asked += size - from;
+      };
+      add(out[i].bytes.data(), out[i].bytes.size(), from_header);
+      add(body.data(), body.size(), from_body);
+      if (ring_out_) add(padding.data(), ring_padding(body.size()), from_padding);
+      if (is_switch(out[i])) break;  // the last one on the connection
     }
-    msghdr message{};
-    message.msg_iov = iov;
-    message.msg_iovlen = parts;
-    n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (ring_out_) {
+      n = write_ring({iov, parts});
+    } else {
+      msghdr message{};
+      message.msg_iov = iov;
+      message.msg_iovlen = parts;
+      n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    error = errno;
     if (n > 0) {
       more = static_cast<std::size_t>(n) == asked;
       out_offset_ += static_cast<std::size_t>(n);
       while (!out.empty()) {
         OutFrame& first = out.front();
-        const std::size_t whole = first.bytes.size() + first.body().size();
+        const std::size_t whole = ring_out_ ? padded(first) : first.bytes.size() + first.body().size();
         if (out_offset_ < whole) break;
         out_offset_ -= whole;
         if (first.digests && first.op && first.op->attempt.load() == first.attempt) {
           const std::uint64_t piece = first.op->schedule.piece(first.slice, first.step, true);
           first.digest = kernels::digest(first.payload.data(), first.payload.size(), piece);
         }
+        switched = switched || is_switch(first);
         if (first.tracked()) gone.push_back(std::move(first));
         out.pop_front();
       }
@@ -570,9 +609,16 @@ bool Strand::send_some() {
   }
   if (n > 0) sent_ms_ = io::now_ms();
   if (!gone.empty()) engine_.on_sent(*this, std::move(gone));
-  if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-    fail(fmt::format("sending failed: {}", std::strerror(errno)));
+  if (switched) switch_sending();
+  if (n < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) {
+    fail(fmt::format("sending failed: {}", std::strerror(error)));
     return false;
+  }
+  if (ring_out_ && !switched) {
+    if (n > 0 && ring_out_->owes_bell()) ring_bell();
+    waits_for_room_ = !closed_ && !more && !ring_out_->wait();
+    want_write_ = false;
+    return !closed_ && !waits_for_room_;
   }
   if (n < 0 || !more) {
     want_write_ = true;

@@ -13,13 +13,16 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "base/ids.hpp"
+#include "io/shared_memory.hpp"
 #include "io/unique_fd.hpp"
 #include "runtime/data/op_run.hpp"
+#include "runtime/data/ring.hpp"
 #include "wire/frame.hpp"
 
 namespace hawser::runtime {
@@ -44,7 +47,8 @@ struct OutFrame {
 
   // Acknowledged, and sent again where that is missing.
   [[nodiscard]] bool tracked() const {
-    return header.type != wire::FrameType::ack && header.type != wire::FrameType::ping;
+    return header.type != wire::FrameType::ack && header.type != wire::FrameType::ping &&
+           header.type != wire::FrameType::share;
   }
   // Bytes after the header, wherever they are.
   [[nodiscard]] std::span<const std::byte> body() const {
@@ -134,6 +138,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   enum class Reading : std::uint8_t { header, small, sink, stash, parked };
 
   void read_some();
+  void read_connection();
   bool read_into_buffer();  // false: nothing more to read now
   bool read_into_place();
   bool got(ssize_t bytes);
@@ -153,6 +158,21 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::byte* scratch();
   void fail(const std::string& why);
   void ping();
+
+  // Over shared memory (strand_ring.cpp).
+  [[nodiscard]] bool is_same_host() const;
+  void offer_memory();
+  void say_share(const wire::FrameHeader& header);
+  void say_share(wire::Share what);
+  void on_share();
+  void take_memory();
+  void cannot_share(const std::string& why);
+  void switch_sending();
+  bool hear_bells();
+  void ring_bell();
+  bool read_chunk();
+  void read_ring();
+  ssize_t write_ring(std::span<const iovec> parts);
   // What the kernel knows of the connection; false: nothing.
   bool ask_kernel(std::int64_t now);
 
@@ -192,6 +212,13 @@ class Strand : public std::enable_shared_from_this<Strand> {
   Sink sink_;                            // guarded by `guard`
   std::array<std::byte, 8> carry_ = {};  // bytes of an element that is not whole yet
   std::size_t carried_ = 0;
+
+  io::SharedMemory memory_;
+  std::optional<RingReader> ring_in_;   // what comes is there
+  std::optional<RingWriter> ring_out_;  // what goes out goes there
+  std::size_t padding_ = 0;             // behind the frame that is being read
+  bool waits_for_room_ = false;
+  bool reading_posted_ = false;
 
   std::vector<std::uint8_t> unsent_;  // of the handshake, before all frames
   std::size_t out_offset_ = 0;        // bytes of the first frame of `out` that are gone
