@@ -1,6 +1,6 @@
 // Memory that two processes of one host share: an anonymous file (memfd) of a fixed size, which the other process opens
-// by way of /proc, if the kernel lets it look into this one. Sealed against changes of its size, so that touching it can
-// never fail. Any thread.
+// by way of /proc, if the kernel lets it look into this one. Sealed against changes of its size, so that touching it
+// can never fail. Any thread.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +22,8 @@ class SharedMemory {
 
   // Zeros. RESOURCE.
   static Result<SharedMemory> create(std::size_t bytes);
-  // What another process has created, under these numbers, until it calls hide. UNSUPPORTED with the reason: this is not
-  // its host, or it may not be looked into, or that is no such memory.
+  // What another process has created, under these numbers, until it calls hide. UNSUPPORTED with the reason: this is
+  // not its host, or it may not be looked into, or that is no such memory.
   static Result<SharedMemory> open(std::int64_t process, std::int64_t descriptor, std::size_t bytes);
 
   [[nodiscard]] std::byte* data() const { return data_; }

@@ -151,7 +151,8 @@ class Communicator::Control {
   std::int64_t reconnect_delay_ms_ = retry_ms_min;
   std::string coordinator_host_;  // numeric, as reached
   std::string coordinator_text_;
-  bool served_ = false;  // the coordinator of the last connection has said Welcome, and has not sent this peer away since
+  bool served_ =
+      false;  // the coordinator of the last connection has said Welcome, and has not sent this peer away since
   std::map<PeerId, Met> met_;
   std::map<StrandKey, Dial> dials_;
   std::map<std::uint64_t, Incoming> incoming_;

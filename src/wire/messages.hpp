@@ -354,11 +354,20 @@ const char* message_name(const Message& message);
 // note: payload a SyncMessage; a word of the conversation that an operation consists of. ping: nothing else was sent
 // for a heartbeat; whoever hears nothing at all gives the strand up. relay: payload Relay and what it says; between
 // members that have no strand, by way of a third.
-enum class FrameType : std::uint8_t { begin = 1, data = 2, done = 3, ack = 4, note = 5, ping = 6, relay = 7, share = 8 };
+enum class FrameType : std::uint8_t {
+  begin = 1,
+  data = 2,
+  done = 3,
+  ack = 4,
+  note = 5,
+  ping = 6,
+  relay = 7,
+  share = 8
+};
 
-// What a share frame says, in `step`. offer: here is memory for two rings; the process and the descriptor that it has there
-// are key.tag and key.sequence, `epoch` and key.generation a random number that stands in it, `slice` the bytes of a ring.
-// taken: what this end sends from here on is in the memory. refused: it cannot be had.
+// What a share frame says, in `step`. offer: here is memory for two rings; the process and the descriptor that it has
+// there are key.tag and key.sequence, `epoch` and key.generation a random number that stands in it, `slice` the bytes
+// of a ring. taken: what this end sends from here on is in the memory. refused: it cannot be had.
 enum class Share : std::uint32_t { offer, taken, refused };
 
 struct FrameHeader {

@@ -44,7 +44,8 @@ void header(std::span<const std::uint8_t> input, bool mend) {
       break;
     case wire::FrameType::ack:
     case wire::FrameType::ping:
-      require(decoded.value().length == 0, "an ack or ping with a payload");
+    case wire::FrameType::share:
+      require(decoded.value().length == 0, "an ack, ping or share frame with a payload");
       break;
     case wire::FrameType::relay:
       require(decoded.value().length <= wire::relay_payload_bytes_max, "a relay frame over its limit");

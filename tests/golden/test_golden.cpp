@@ -160,6 +160,15 @@ std::vector<DataFrame> data_frames() {
       {"note", {FrameType::note, 5, key, 0, 0, size(data), wire::params_check(params)}, data},
       {"ping", {FrameType::ping, 0, {}, 0, 0, 0, 0}, {}},
       {"relay", {FrameType::relay, 5, key, 0x01020304, 0x05060708, size(relay), wire::params_check(params)}, relay},
+      {"share",
+       {FrameType::share,
+        0x1112131415161718,
+        {0x2122232425262728, 4711, 17},
+        1U << 20,
+        static_cast<std::uint32_t>(wire::Share::offer),
+        0,
+        0},
+       {}},
       {"relay-receipt", {FrameType::relay, 0, {}, 0, 0, size(receipt), 0}, receipt},
   };
 }

@@ -67,10 +67,12 @@ class Comm {
   hawser_comm_t* handle_ = nullptr;
 };
 
+// Groups of even size use TCP only, so that the tests go both ways.
 inline hawser_comm_config_t config_for(const Coordinator& coordinator, std::uint32_t min_size) {
   hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
   config.coordinators = coordinator.address().c_str();
   config.min_size = min_size;
+  config.transport = min_size % 2 == 0 ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
   config.join_timeout_ms = 20000;
   config.op_timeout_ms = 20000;
   return config;

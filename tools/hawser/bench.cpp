@@ -127,7 +127,9 @@ void add_bench_command(CLI::App& app, Action& action) {
                    "How long to wait for the other ranks; 0: the library's choice")
       ->type_name("MS")
       ->capture_default_str();
-  command->add_option("--transport", options.transport, "auto: shared memory within a host, else tcp; tcp; shm: as auto, and fail where it is not shared")
+  command
+      ->add_option("--transport", options.transport,
+                   "auto: shared memory within a host, else tcp; tcp; shm: as auto, and fail where it is not shared")
       ->check(CLI::IsMember({"auto", "tcp", "shm"}))
       ->capture_default_str();
   command->add_option("--compression", options.compression, "none, bf16, f16, int8, int4 or minmax8")

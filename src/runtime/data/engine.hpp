@@ -152,8 +152,8 @@ class Engine {
   void on_lost(Strand& strand, const std::string& why);
   void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
   [[nodiscard]] bool shares_memory() const { return shares_memory_; }
-  void on_shared() { ++shared_; }  // a strand sends by shared memory from now on
-  void on_doze() { dozing_ = true; }                       // a strand leaves reading to user threads
+  void on_shared() { ++shared_; }     // a strand sends by shared memory from now on
+  void on_doze() { dozing_ = true; }  // a strand leaves reading to user threads
   // Needs no mutex.
   [[nodiscard]] Liveness liveness() const { return {heartbeat_ms_.load(), timeout_ms_.load()}; }
   std::vector<std::shared_ptr<Strand>> take_scheduled(IoThread& thread);

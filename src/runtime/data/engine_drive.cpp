@@ -1,7 +1,7 @@
 // User threads that move frames themselves. A small operation is over in a few exchanges of a few bytes; handing each
 // to an io thread and being woken by it would cost more than all the rest. So the thread that starts an operation sends
 // what can go at once over light strands, and while it waits for a small one it reads them too, for a while, in place
-// of the io threads, which stop to poll what is read here. spec: docs/threading.md#small-operations
+// of the io threads, which stop to poll what is read here. spec: docs/threading.md#the-engine
 #include <sched.h>
 
 #include <algorithm>

@@ -1,5 +1,6 @@
-// A ring of bytes in memory that two processes share: one writes, the other reads, each on one thread at a time. Neither
-// trusts the other: what it says of its place is checked before it is used, and a reader must copy what it decides by.
+// A ring of bytes in memory that two processes share: one writes, the other reads, each on one thread at a time.
+// Neither trusts the other: what it says of its place is checked before it is used, and a reader must copy what it
+// decides by.
 //
 // All lengths are multiples of 64 bytes, so what begins aligned stays so. A reader that finds nothing may say that it
 // sleeps, a writer that finds no room that it waits; the other then owes it a bell, by a connection beside the memory.
@@ -30,8 +31,8 @@ class RingWriter {
  public:
   RingWriter(RingPlaces& places, std::span<std::byte> bytes) : places_(places), bytes_(bytes) {}
 
-  // Copies as much as there is room for; their sum is a multiple of 64. The number of bytes taken, -1: the reader's place
-  // makes no sense.
+  // Copies as much as there is room for; their sum is a multiple of 64. The number of bytes taken, -1: the reader's
+  // place makes no sense.
   std::ptrdiff_t write(std::span<const iovec> parts);
   [[nodiscard]] bool has_room() const;
   // There was no room. True: now there is; else the reader owes a bell.

@@ -1,8 +1,9 @@
-// Shared memory under a strand: between peers of one host the bytes of a connection go through two rings instead, and the
-// connection itself only wakes the other end and ends with it. spec: docs/protocol.md#shared-memory
+// Shared memory under a strand: between peers of one host the bytes of a connection go through two rings instead, and
+// the connection itself only wakes the other end and ends with it. spec: docs/protocol.md#shared-memory
 //
-// The end that dialled offers memory, the other one opens it if it can, and each switches for what it sends with a `taken`
-// frame, the last one on the connection, so nothing is reordered. Until then, and if it cannot be, TCP carries the frames.
+// The end that dialled offers memory, the other one opens it if it can, and each switches for what it sends with a
+// `taken` frame, the last one on the connection, so nothing is reordered. Until then, and if it cannot be, TCP carries
+// the frames.
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,7 +27,7 @@ constexpr std::size_t places_at = 1024;
 constexpr std::size_t light_ring_bytes = 128U << 10;
 constexpr std::size_t bulk_ring_bytes = 1U << 20;  // all of it stays in a cache
 constexpr std::size_t ring_bytes_max = 64U << 20;
-constexpr std::size_t chunk_bytes = 128U << 10;       // read at once, under the guard
+constexpr std::size_t chunk_bytes = 128U << 10;         // read at once, under the guard
 constexpr std::size_t read_bytes_per_event = 4U << 20;  // then the other strands of the thread get their turn
 
 struct Proof {
@@ -126,7 +127,8 @@ void Strand::on_share() {
 
 void Strand::take_memory() {
   const std::size_t ring = header_.slice;
-  const bool fits = !dialled_ && memory_.data() == nullptr && ring != 0 && ring % page_bytes == 0 && ring <= ring_bytes_max;
+  const bool fits =
+      !dialled_ && memory_.data() == nullptr && ring != 0 && ring % page_bytes == 0 && ring <= ring_bytes_max;
   if (!fits) return fail("an offer of shared memory that cannot be");
   Status status(Code::UNSUPPORTED, "this end uses TCP only");
   if (engine_.shares_memory()) {
@@ -173,8 +175,8 @@ bool Strand::hear_bells() {
       continue;
     }
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return true;
-    const std::string why = n == 0 ? "the other end closed the connection"
-                                   : fmt::format("reading failed: {}", std::strerror(errno));
+    const std::string why =
+        n == 0 ? "the other end closed the connection" : fmt::format("reading failed: {}", std::strerror(errno));
     while (!closed_ && reading_ != Reading::parked && read_chunk()) {  // what it said before
     }
     fail(why);

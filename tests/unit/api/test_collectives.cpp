@@ -277,13 +277,20 @@ TEST_CASE("operations of one thread match in call order", "[collectives]") {
   });
 }
 
-TEST_CASE("one strand, many strands, several threads give the same bits", "[collectives]") {
+TEST_CASE("one strand, many strands, several threads, shared memory or not give the same bits", "[collectives]") {
   std::vector<float> first;
-  for (const auto& [strands, threads] : {std::pair{1U, 1U}, std::pair{8U, 1U}, std::pair{5U, 3U}}) {
+  struct Setting {
+    std::uint32_t strands;
+    std::uint32_t threads;
+    std::uint32_t tcp_only;  // that many members
+  };
+  for (const Setting& setting : {Setting{1, 1, 0}, Setting{8, 1, 3}, Setting{5, 3, 0}, Setting{2, 1, 1}}) {
     const Coordinator coordinator;
-    const auto comms = make_group(coordinator, 3, [s = strands, t = threads](hawser_comm_config_t& config) {
-      config.strands = s;
-      config.io_threads = t;
+    std::atomic<std::uint32_t> made{0};
+    const auto comms = make_group(coordinator, 3, [&](hawser_comm_config_t& config) {
+      config.strands = setting.strands;
+      config.io_threads = setting.threads;
+      config.transport = made++ < setting.tcp_only ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
     });
     std::vector<std::vector<float>> results(3);
     in_threads(3, [&](std::uint32_t i) {
@@ -295,7 +302,15 @@ TEST_CASE("one strand, many strands, several threads give the same bits", "[coll
       expect(hawser_all_reduce(comms[i].get(), data.data(), data.data(), data.size(), HAWSER_F32, HAWSER_AVG, nullptr,
                                nullptr),
              HAWSER_OK, "all_reduce");
+      expect(hawser_barrier(comms[i].get(), nullptr, nullptr), HAWSER_OK, "barrier");
     });
+    std::uint32_t sharing = 0;
+    for (const Comm& comm : comms) {
+      hawser_metrics_t metrics = HAWSER_METRICS_INIT;
+      expect(hawser_comm_metrics(comm.get(), &metrics), HAWSER_OK, "metrics");
+      if (metrics.strands_shared > 0) ++sharing;
+    }
+    CHECK(sharing == (setting.tcp_only == 3 ? 0 : 3 - setting.tcp_only));
     if (first.empty()) first = results[0];
     for (const auto& result : results)
       REQUIRE(std::memcmp(result.data(), first.data(), first.size() * sizeof(float)) == 0);

@@ -27,6 +27,7 @@ std::size_t length_max(FrameType type) {
       return wire::data_bytes_max;
     case FrameType::ack:
     case FrameType::ping:
+    case FrameType::share:
       return 0;
     case FrameType::relay:
       return wire::relay_payload_bytes_max;
@@ -34,8 +35,8 @@ std::size_t length_max(FrameType type) {
   return 0;
 }
 
-constexpr std::array all_types = {FrameType::begin, FrameType::data, FrameType::done, FrameType::ack,
-                                  FrameType::note,  FrameType::ping, FrameType::relay};
+constexpr std::array all_types = {FrameType::begin, FrameType::data, FrameType::done,  FrameType::ack,
+                                  FrameType::note,  FrameType::ping, FrameType::relay, FrameType::share};
 
 wire::FrameHeader random_header(wire_test::Random& random, FrameType type) {
   wire_test::RandomFill fill(random);
@@ -153,7 +154,8 @@ TEST_CASE("a weight is finite and not negative, or says left out", "[wire][frame
 }
 
 TEST_CASE("every parameter changes the check of the parameters", "[wire][frame]") {
-  const wire::OpParams params{wire::OpKind::all_reduce, Dtype::f32, Redop::sum, 0, 0, 1000, PeerId{}, 1, 0, 3, 0, 256, 0};
+  const wire::OpParams params{
+      wire::OpKind::all_reduce, Dtype::f32, Redop::sum, 0, 0, 1000, PeerId{}, 1, 0, 3, 0, 256, 0};
   std::vector<wire::OpParams> others(13, params);
   others[0].kind = wire::OpKind::broadcast;
   others[1].dtype = Dtype::i32;
