@@ -47,7 +47,8 @@ double share(double n) { return 2 * (n - 1) / n; }
 
 const Named ring = {"ring", hawser::scale::scheduled(Shape::ring), [](double n) { return 2 * (n - 1); }, share};
 const Named direct = {"direct", hawser::scale::scheduled(Shape::direct), [](double) { return 2.0; }, share};
-const Named flat = {"flat", hawser::scale::flat(), [](double) { return 1.0; }, [](double n) { return n - 1; }};
+const Named flat = {"flat", hawser::scale::scheduled(Shape::flat), [](double) { return 1.0; },
+                    [](double n) { return n - 1; }};
 const Named ring_paced = {"ring, paced", ring.planner, ring.alpha, share};
 // One slice: a step begins when the one before has ended everywhere, as in the textbook.
 const Named unsliced = {"ring, one slice", hawser::scale::scheduled(Shape::ring, std::size_t{1} << 40), ring.alpha,
@@ -146,8 +147,11 @@ void run_checks(std::uint32_t most) {
       }
     }
   }
-  const auto small = simulate(flat, world, 256, 4096);
-  check(small && small->latencies <= 3, "4 KiB among 256 members take three latencies");
+  for (const std::uint32_t members : {2U, 16U, 256U}) {
+    const Named chosen = {"of the library", hawser::scale::library(), flat.alpha, flat.beta};
+    const auto small = simulate(chosen, world, members, 4096);
+    check(small && small->latencies <= 3, fmt::format("4 KiB among {} members take three latencies", members));
+  }
 
   fmt::print("not to hold:\n");
   const auto slow_small = simulate(ring, world, 256, 4096);

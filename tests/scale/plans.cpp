@@ -22,14 +22,14 @@ class Scheduled : public Plan {
 
   [[nodiscard]] std::vector<std::uint32_t> greeted() const override {
     const std::uint32_t n = of_.size;
-    if (schedule_.shape() != Shape::direct) return {(of_.rank + n - 1) % n, (of_.rank + 1) % n};
+    if (schedule_.shape() == Shape::ring) return {(of_.rank + n - 1) % n, (of_.rank + 1) % n};
     std::vector<std::uint32_t> all;
     for (std::uint32_t away = 1; away < n; ++away) all.push_back((of_.rank + away) % n);
     return all;
   }
 
   void begin(std::vector<Unit>& ready) override {
-    const std::uint32_t first = schedule_.shape() == Shape::direct ? of_.size - 1 : 1;
+    const std::uint32_t first = schedule_.shape() == Shape::ring ? 1 : of_.size - 1;
     for (std::uint32_t slice = 0; slice < schedule_.slices(); ++slice) {
       for (std::uint32_t step = 0; step < first; ++step) send(slice, step, ready);
     }
@@ -37,7 +37,7 @@ class Scheduled : public Plan {
 
   void receive(std::uint32_t slice, std::uint32_t step, std::vector<Unit>& ready) override {
     --missing_;
-    if (schedule_.shape() != Shape::direct) return send(slice, step + 1, ready);
+    if (schedule_.shape() == Shape::ring) return send(slice, step + 1, ready);
     if (!schedule_.scatters(step) || ++scattered_[slice] < of_.size - 1) return;
     for (std::uint32_t next = of_.size - 1; next < schedule_.steps(); ++next) send(slice, next, ready);
   }
@@ -57,34 +57,16 @@ class Scheduled : public Plan {
   std::vector<std::uint32_t> scattered_;  // direct: contributions to the own segment of each slice
 };
 
-class Flat : public Plan {
- public:
-  explicit Flat(const Reduction& of) : of_(of), missing_(of.size - 1) {}
-
-  [[nodiscard]] std::vector<std::uint32_t> greeted() const override {
-    std::vector<std::uint32_t> all;
-    for (std::uint32_t away = 1; away < of_.size; ++away) all.push_back((of_.rank + away) % of_.size);
-    return all;
-  }
-  void begin(std::vector<Unit>& ready) override {
-    for (const std::uint32_t to : greeted()) ready.push_back({to, 0, 0, of_.bytes});
-  }
-  void receive(std::uint32_t, std::uint32_t, std::vector<Unit>&) override { --missing_; }
-  [[nodiscard]] bool finished() const override { return missing_ == 0; }
-
- private:
-  const Reduction of_;
-  std::size_t missing_;
-};
-
 }  // namespace
 
 Planner scheduled(Shape shape, std::size_t largest_unit) {
   return [=](const Reduction& of) { return std::make_unique<Scheduled>(shape, of, largest_unit); };
 }
 
-Planner flat() {
-  return [](const Reduction& of) { return std::make_unique<Flat>(of); };
+Planner library() {
+  return [](const Reduction& of) {
+    return std::make_unique<Scheduled>(plan::all_reduce_shape(of.bytes, of.size), of, unit_bytes);
+  };
 }
 
 }  // namespace hawser::scale

@@ -45,9 +45,9 @@ struct Reduction {
 };
 using Planner = std::function<std::unique_ptr<Plan>(const Reduction&)>;
 
-// A schedule of src/plan, of fp32 elements.
+// A schedule of src/plan, of fp32 elements: ring, direct or flat.
 Planner scheduled(plan::Shape shape, std::size_t largest_unit = unit_bytes);
-// One exchange among all: everyone sends all it has to everyone, and reduces for itself.
-Planner flat();
+// That which the library takes for so many bytes and members.
+Planner library();
 
 }  // namespace hawser::scale
