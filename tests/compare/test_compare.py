@@ -149,7 +149,7 @@ class Run(unittest.TestCase):
                     self.assertGreater(figures["time_us_p50"], 0)
                     self.assertGreaterEqual(figures["time_us_p99"], figures["time_us_p50"])
                     self.assertGreater(figures["cpu_ns_per_byte"], 0)
-        for word in ("commit", "time", "machine", "settings"):
+        for word in ("commit", "time", "machine", "settings", "command"):
             self.assertTrue(result[word])
 
         shown = compare("--from", kept)
@@ -203,6 +203,34 @@ class Run(unittest.TestCase):
         run = compare(*self.TINY, "--systems", "hawser", "--hawser", self.folder / "none", "--sizes", "4")
         self.assertEqual(run.returncode, 1)
         self.assertIn("not found", run.stdout)
+
+
+class Keep(unittest.TestCase):
+    def keep(self, folder, *command):
+        file = Path(folder) / "kept.json"
+        words = [sys.executable, "-B", str(COMPARE / "keep.py"), str(file), "--note", "N", "--", *map(str, command)]
+        run = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        return run, file
+
+    def test_lines_are_kept_with_machine_and_commit(self):
+        with tempfile.TemporaryDirectory() as folder:
+            hawser = os.environ.get("HAWSER_BIN", "hawser")
+            run, file = self.keep(folder, hawser, "bench", "barrier", "--spawn", 2, "--iters", 2, "--json")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            result = json.loads(file.read_text())
+        self.assertEqual((result["format"], result["kind"], result["note"]), (1, "bench", "N"))
+        self.assertIn("bench barrier --spawn 2", result["command"])
+        self.assertEqual([row["op"] for row in result["rows"]], ["barrier"])
+        self.assertEqual(
+            set(result["machine"]), {"processor", "processors", "memory", "kernel", "congestion_control"}
+        )
+
+    def test_what_fails_or_is_no_json_is_not_kept(self):
+        for command in (("false",), ("echo", "no object"), ("echo", "[1]"), ("true",)):
+            with tempfile.TemporaryDirectory() as folder:
+                run, file = self.keep(folder, *command)
+                self.assertEqual(run.returncode, 1, command)
+                self.assertFalse(file.exists(), command)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,13 @@ README.md here says what is measured, and how rivals are installed.
 
 import argparse
 import json
-import platform
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+import about
 import report
 import systems
 
@@ -77,6 +76,7 @@ def parse_arguments(arguments):
     add("--markdown", action="store_true", help="tables as Markdown")
     add("--plot", metavar="FILE", help="draws times and ratios (matplotlib); .png, .svg, .pdf")
     add("--from", dest="kept", metavar="FILE", help="measures nothing: shows a result that --json wrote")
+    add("--note", metavar="TEXT", default="", help="kept with the result: what else is to be known of this run")
     add("--quiet", action="store_true", help="no progress on standard error")
     options = parser.parse_args(arguments)
     if options.repeats < 1 or options.seconds <= 0 or options.limit <= 0:
@@ -116,38 +116,6 @@ def chosen_systems(parser, options, folder):
     if options.base and options.base not in names:
         parser.error(f"--base {options.base}: is none of {', '.join(names)}")
     return chosen
-
-
-def machine():
-    def lines(path):
-        try:
-            return Path(path).read_text().splitlines()
-        except OSError:
-            return []
-
-    processor = [line.partition(":")[2].strip() for line in lines("/proc/cpuinfo") if line.startswith("model name")]
-    memory = [line.split()[1] for line in lines("/proc/meminfo") if line.startswith("MemTotal")]
-    congestion = lines("/proc/sys/net/ipv4/tcp_congestion_control")
-    return {
-        "processor": processor[0] if processor else platform.machine(),
-        "processors": len(processor),
-        "memory": f"{int(memory[0]) >> 20} GiB" if memory else "",
-        "kernel": f"{platform.system()} {platform.release()}",
-        "congestion_control": congestion[0] if congestion else "",
-    }
-
-
-def commit():
-    """That of this clone, with + when it was changed since."""
-
-    def git(*arguments):
-        command = ["git", "-C", str(systems.HERE), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 class Comparison:
@@ -223,10 +191,7 @@ class Comparison:
     def result(self):
         options = self.options
         return {
-            "format": 1,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "commit": commit(),
-            "machine": machine(),
+            **about.heading("compare", sys.argv[1:], options.note),
             "settings": {
                 "base": options.base or (self.systems[0].name if self.systems else ""),
                 "ranks": options.ranks,
