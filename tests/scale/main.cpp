@@ -1,10 +1,8 @@
 // How the plans of an all-reduce scale with the number of members, in a simulated network (network.hpp).
 //
-//   scale [--most N]      the checks, with a table of what was simulated, with at most N members in large operations;
-//   exit
-//                         status 1 if one fails
-//   scale --table         a wider table, without checks: 4 to 1024 members, four networks, 4 KiB to some GiB
-//   scale --members N --ms LATENCY --mbit RATE --bytes B [--flow-mbit RATE] [--group SLICES]       a line for each plan
+//   scale [--most N]    the checks, with a table; exit status 1 if one fails. At most N members in large operations
+//   scale --table       a wider table, in some minutes: 4 to 1024 members, four networks, 4 KiB to 1 GiB; no checks
+//   scale --members N --ms LATENCY --mbit RATE --bytes B [--flow-mbit RATE] [--group SLICES]    a line for each plan
 //
 // Times are compared with the least that bytes allow, 2(n-1)/n S/B, and with the alpha-beta model of the plan; both
 // with Done, which costs one latency more. The checks:
