@@ -22,6 +22,10 @@ bool is_definite(Code code) {
   }
 }
 
+bool is_straggler(const wire::Departure& gone) {
+  return !gone.left && gone.text.find("straggler_ms") != std::string::npos;
+}
+
 }  // namespace
 
 LineageIndex Checker::lineage_of(const LineageId& id) {
@@ -114,6 +118,14 @@ void Checker::announced(std::uint32_t coordinator, std::uint32_t group, const wi
   if (auto it = decisions_.find(key); first && it != decisions_.end()) it->second.decider = coordinator;
 }
 
+// Before anybody hears of it: whoever is removed may learn so first, from a coordinator that comes after.
+void Checker::ordered(const wire::Install& install) {
+  const LineageIndex index = lineage_of(install.view.lineage);
+  for (const auto& gone : install.departures) {
+    if (is_straggler(gone) && stragglers_.contains(index)) world_.peer(gone.id).disturb();
+  }
+}
+
 void Checker::installed(const Peer& peer, const wire::View& before, const wire::Install& install) {
   const LineageIndex index = lineage_of(install.view.lineage);
   decided(peer.group(), install, true);
@@ -125,9 +137,8 @@ void Checker::installed(const Peer& peer, const wire::View& before, const wire::
     if (gone.left) continue;
     losses_.insert(index);
     const Peer& lost = world_.peer(gone.id);
-    if (gone.text.find("straggler_ms") != std::string::npos) {
+    if (is_straggler(gone)) {
       if (!stragglers_.contains(index)) violation("{} was removed as a straggler: {}", lost.name(), gone.text);
-      world_.peer(gone.id).disturb();
       world_.counters.count(Sometimes::straggler_removed);
     } else if (!lost.disturbed() && lost.lineage() == index) {
       violation("{} was removed though nothing happened to it: {}", lost.name(), gone.text);

@@ -45,7 +45,9 @@ class Checker {
 
   LineageIndex lineage_of(const LineageId& id);
 
-  // A coordinator says that a view is decided; a peer installs one; a coordinator proposes one; a peer accepts.
+  // A coordinator orders that a view be made durable, says that it is decided; a peer installs one; a coordinator
+  // proposes one; a peer accepts.
+  void ordered(const wire::Install& install);
   void announced(std::uint32_t coordinator, std::uint32_t group, const wire::Install& install);
   void installed(const Peer& peer, const wire::View& before, const wire::Install& install);
   void proposed(std::uint32_t group, const wire::Install& install);

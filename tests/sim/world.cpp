@@ -181,6 +181,7 @@ void CoordinatorHost::persist(const Machine::Persist& persist) {
   world_.trace.line(now, "coordinator {} wants view {} of group {}: {} members, {} outcomes, term {}.{:x}", index_,
                     view.number, persist.group, view.members.size(), persist.install.outcomes.size(),
                     persist.install.term.count, persist.install.term.instance & 0xffff);
+  world_.checker.ordered(persist.install);
   accepts_[persist.group].clear();
   wanted_[persist.group] = persist.install;
   Random& random = world_.random;

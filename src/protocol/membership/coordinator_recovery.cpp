@@ -69,8 +69,12 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     if ((inside || next) && !behind) return attach(conn, hello, group, env, actions);
     if (hello.view == 0 && !inside) return on_undecided(conn, hello, group, actions);
     actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
-    actions.push_back(Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
-                                              "this peer was removed from the group while its connection was broken"}});
+    std::string why = "this peer was removed from the group while its connection was broken";
+    for (const wire::Departure& gone : group.last.departures) {
+      if (gone.id == hello.peer) why += ": " + gone.text;
+    }
+    actions.push_back(
+        Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED), std::move(why)}});
     actions.push_back(Close{conn, "refused"});
     conns_.erase(conn);
     return;
