@@ -221,6 +221,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   const std::uint32_t group_id = hello.group;
   peer.id = hello.peer;
   peer.group = group_id;
+  if (peer.info.id.is_zero()) peer.info = wire::PeerInfo{hello.peer, hello.name, "", 0, 0};
   const bool led = !needs_majority(group) || majority_present(group);
   if (peer.conn != 0) {
     conns_.erase(peer.conn);
