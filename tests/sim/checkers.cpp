@@ -146,6 +146,39 @@ void Checker::installed(const Peer& peer, const wire::View& before, const wire::
   }
 }
 
+void Checker::judged(const protocol::Coordinator& coordinator, const std::string& name) {
+  const auto found =
+      std::find_if(world_.peers.begin(), world_.peers.end(), [&](const auto& peer) { return peer->name() == name; });
+  if (found == world_.peers.end()) violation("nobody is called {}", name);
+  Peer& judged = **found;
+  world_.counters.count(Sometimes::suspected);
+  // A suspicion counts until two timeouts after it was last said; where messages are held up, longer.
+  const auto& faults = world_.settings.faults;
+  const bool late = std::any_of(faults.begin(), faults.end(), [](const FaultEvent& fault) {
+    return fault.kind == Fault::coordinator_pause || fault.kind == Fault::cut_way || fault.kind == Fault::partition ||
+           fault.kind == Fault::partition_at_accept;
+  });
+  const Micros timeout = world_.settings.timeout();
+  const Micros since = world_.scheduler.now() - (late ? 8 * timeout : 7 * timeout / 2);
+  std::vector<const Peer*> members;
+  for (const auto& member : coordinator.view(judged.group())->members) members.push_back(&world_.peer(member.peer.id));
+  const auto stood = [&](const Peer& a, const Peer& b) {
+    return world_.network.has_stood(a.index(), b.index(), since);
+  };
+  const auto serves = [&](const Peer& third, const Peer& other) {
+    const bool sound = world_.scheduler.alive(third.actor()) && !third.disturbed();
+    return &third != &judged && &third != &other && sound && stood(third, judged) && stood(third, other);
+  };
+  for (const Peer* other : members) {
+    if (other == &judged || stood(judged, *other)) continue;
+    if (std::any_of(members.begin(), members.end(), [&](const Peer* third) { return serves(*third, *other); })) {
+      continue;
+    }
+    return judged.disturb();
+  }
+  violation("{} is removed, but wherever it has no strand a third serves", name);
+}
+
 void Checker::proposed(std::uint32_t group, const wire::Install& install) {
   lineages_[lineage_of(install.view.lineage) - 1].group = group;
   proposals_[install.term] = install;
@@ -188,6 +221,13 @@ bool Checker::lacks_majority(std::uint32_t group) const {
     }
   }
   return false;
+}
+
+bool Checker::is_stranded(std::uint32_t group) const {
+  return std::any_of(world_.peers.begin(), world_.peers.end(), [&](const auto& peer) {
+    if (peer->group() != group || !peer->is_member() || !world_.scheduler.alive(peer->actor())) return false;
+    return is_forgotten(peer->lineage()) && !has_majority(*newest_view(peer->lineage()));
+  });
 }
 
 bool Checker::is_outside(std::uint32_t group) const {

@@ -50,6 +50,8 @@ class Checker {
   void ordered(const wire::Install& install);
   void announced(std::uint32_t coordinator, std::uint32_t group, const wire::Install& install);
   void installed(const Peer& peer, const wire::View& before, const wire::Install& install);
+  // The coordinator removes this one, since it cannot reach others and nobody serves them.
+  void judged(const protocol::Coordinator& coordinator, const std::string& name);
   void proposed(std::uint32_t group, const wire::Install& install);
   void accepted(const wire::Term& term);
   // Which coordinator was the first to announce it.
@@ -62,6 +64,8 @@ class Checker {
   void memory_lost(bool wrong);
   // A lineage of this group has a view that needs a majority and has none that lives.
   [[nodiscard]] bool lacks_majority(std::uint32_t group) const;
+  // A coordinator has forgotten a lineage that has members, but they are too few for the word of a majority.
+  [[nodiscard]] bool is_stranded(std::uint32_t group) const;
   [[nodiscard]] bool has_majority(const wire::View& view) const;
   // Half of a view or more was removed by a coordinator whose memory was lost: nothing is promised.
   [[nodiscard]] bool is_outside(std::uint32_t group) const;

@@ -54,6 +54,14 @@ namespace hawser::sim {
   X(zombie, "a stopped member comes back after it was removed")                          \
   X(zombie_commit, "a removed member commits an operation before it learns of that")     \
   X(suspected, "a member is removed because of a broken edge")                           \
+  X(pair_served, "two members that cannot reach each other stay, since a third can")     \
+  X(relayed, "a frame goes by way of a third")                                           \
+  X(relay_parked, "a third holds a frame back until it has the view")                    \
+  X(relay_refused, "a third has no way, or loses it")                                    \
+  X(relay_again, "and what it was given goes by way of another one")                     \
+  X(relay_repeated, "a frame that a third has brought comes once more over a strand")    \
+  X(served_commit, "members commit an operation though two of them have no strand")      \
+  X(served_for_good, "a group ends in order with two members that have no strand")       \
   X(coordinator_paused, "the coordinator stands still for longer than the peer timeout") \
   X(coordinator_silent, "a member gives up a silent coordinator")                        \
   X(foreign_coordinator, "a member is told that another group has its number")           \

@@ -46,6 +46,11 @@ void Faults::pause(Peer& peer, Micros time) {
   if (world_.scheduler.paused(peer.actor())) return;
   peer.disturb();
   world_.scheduler.pause(peer.actor());
+  if (time > world_.settings.timeout()) {
+    for (const Slot& slot : world_.slots) {
+      if (slot.peer && slot.group == peer.group()) world_.network.fall_silent(peer.index(), *slot.peer);
+    }
+  }
   world_.scheduler.after(time, nature, [this, index = peer.index()] {
     Peer& p = *world_.peers[index];
     if (!world_.scheduler.alive(p.actor())) return;
@@ -158,15 +163,13 @@ void Faults::happen(const FaultEvent& event) {
       return world_.network.slow_down(peer->conn(), delay, until);
     }
     case Fault::strand_cut:
-    case Fault::edge_dead: {
+    case Fault::edge_dead:
+    case Fault::edge_gone: {
       Peer* other = peer_at(event.b, true);
       if (other == nullptr || other == peer) return;
       Micros until = 0;
-      if (event.kind == Fault::edge_dead) {
-        until = scheduler.now() + random.range(s.timeout(), 4 * s.timeout());
-        peer->disturb();
-        other->disturb();
-      }
+      if (event.kind == Fault::edge_dead) until = scheduler.now() + random.range(s.timeout(), 4 * s.timeout());
+      if (event.kind == Fault::edge_gone) until = Network::never;
       peer->links_broken();
       other->links_broken();
       return world_.network.cut_strand(peer->index(), other->index(), until);
@@ -244,16 +247,13 @@ void Faults::cut_way(const FaultEvent& event, Random& random) {
   const int ways = static_cast<int>(random.range(1, 3));
   if ((ways & 1) != 0) world_.network.block(from, to, until);
   if ((ways & 2) != 0) world_.network.block(to, from, until);
-  disturb(from);
-  disturb(to);
-  if (to >= hosts || !world_.slots[from].peer || !world_.slots[to].peer) return;
-  // In the end the connection is given up.
-  world_.scheduler.after(random.range(0, world_.settings.timeout()), nature,
-                         [this, from, to, a = *world_.slots[from].peer, b = *world_.slots[to].peer] {
-                           if (world_.network.is_blocked(from, to) || world_.network.is_blocked(to, from)) {
-                             world_.network.cut_strand(a, b, 0);
-                           }
-                         });
+  if (to >= hosts) return disturb(from);
+  fall_silent(from, to);
+}
+
+void Faults::fall_silent(Place a, Place b) {
+  if (a >= world_.slots.size() || b >= world_.slots.size() || !world_.slots[a].peer || !world_.slots[b].peer) return;
+  world_.network.fall_silent(*world_.slots[a].peer, *world_.slots[b].peer);
 }
 
 // Nothing gets from these places to all others, nor back.
@@ -265,6 +265,7 @@ void Faults::partition(const std::vector<Place>& some, Micros time, bool back) {
       if (std::find(some.begin(), some.end(), there) != some.end()) continue;
       world_.network.block(here, there, until);
       if (back) world_.network.block(there, here, until);
+      fall_silent(here, there);
     }
   }
   for (Place place = 0; place < world_.slots.size(); ++place) disturb(place);

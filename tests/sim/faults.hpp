@@ -54,6 +54,7 @@ class Faults {
   void partition(const std::vector<Place>& some, Micros time, bool back);
   void partition_randomly(Random& random);
   void disturb(Place place);
+  void fall_silent(Place a, Place b);
 
   World& world_;
   std::optional<Armed> armed_;

@@ -172,6 +172,7 @@ void Network::allow(PeerIndex self, PeerIndex other, bool dials) {
   Link& link = links_[key];
   const int side = self == key.first ? 0 : 1;
   link.allowed[side] = true;
+  if (!link.up) unreachable_later(key, side);
   if (!dials) return;
   link.dialler = side;
   try_link(key, strand_delay());
@@ -199,14 +200,21 @@ void Network::try_link(const Pair& key, Micros delay) {
       return try_link(key, world_.random.range(1, world_.settings.timeout() / 10));
     }
     l.up = true;
-    l.was_up = true;
+    l.since = world_.scheduler.now();
     ++l.session;
     const PeerIndex dialler = l.dialler == 0 ? key.first : key.second;
     const PeerIndex other = l.dialler == 0 ? key.second : key.first;
     world_.scheduler.after(0, actor(dialler), [this, dialler, other] { world_.peers[dialler]->linked(other); });
     for (int direction : {0, 1}) {
-      l.lanes[direction].last = 0;
-      for (const auto& item : l.lanes[direction].unacknowledged) transmit(key, direction, item);
+      Lane& lane = l.lanes[direction];
+      lane.last = 0;
+      lane.via = nobody;
+      lane.proven = false;
+      lane.no_way.clear();
+      for (Item& item : lane.unacknowledged) {
+        item.via = nobody;
+        transmit(key, direction, item);
+      }
     }
   });
 }
@@ -218,24 +226,32 @@ void Network::part(PeerIndex self, PeerIndex other) {
   Link& link = it->second;
   const int side = self == key.first ? 0 : 1;
   link.allowed[side] = false;
-  const bool was_up = link.up;
-  link.up = false;
-  ++link.session;
   for (Lane& lane : link.lanes) lane.unacknowledged.clear();
-  if (was_up) unreachable_later(key, 1 - side);
+  if (!link.up) {
+    ++link.session;
+    return;
+  }
+  set_down(key);
+  unreachable_later(key, 1 - side);
 }
 
-void Network::send(PeerIndex from, PeerIndex to, Frame frame) {
+bool Network::send(PeerIndex from, PeerIndex to, Frame frame) {
   const Pair key = pair(from, to);
   auto it = links_.find(key);
-  if (it == links_.end() || !it->second.was_up || !it->second.allowed[0] || !it->second.allowed[1]) return;
+  if (it == links_.end() || !it->second.allowed[0] || !it->second.allowed[1]) return false;
+  const Link& link = it->second;
   const int direction = from == key.first ? 0 : 1;
   Lane& lane = it->second.lanes[direction];
-  lane.unacknowledged.emplace_back(lane.next++, std::move(frame));
-  if (it->second.up) transmit(key, direction, lane.unacknowledged.back());
+  lane.unacknowledged.push_back(Item{lane.next++, std::move(frame), nobody, 0});
+  if (link.up) {
+    transmit(key, direction, lane.unacknowledged.back());
+  } else {
+    look_later(from, to, link.since + world_.settings.heartbeat());
+  }
+  return true;
 }
 
-void Network::transmit(const Pair& key, int direction, const std::pair<std::uint64_t, Frame>& item) {
+void Network::transmit(const Pair& key, int direction, const Item& item) {
   Link& link = links_.at(key);
   Lane& lane = link.lanes[direction];
   const PeerIndex from = direction == 0 ? key.first : key.second;
@@ -246,34 +262,50 @@ void Network::transmit(const Pair& key, int direction, const std::pair<std::uint
     Link& l = links_.at(key);
     Lane& target = l.lanes[direction];
     if (l.session != session || when > target.lost_after) return;
-    if (item.first <= target.seen) world_.counters.count(Sometimes::frame_repeated);
-    target.seen = std::max(target.seen, item.first);
+    if (item.number <= target.seen) world_.counters.count(Sometimes::frame_repeated);
+    if (target.brought.contains(item.number)) world_.counters.count(Sometimes::relay_repeated);
+    target.seen = std::max(target.seen, item.number);
     world_.scheduler.after(world_.random.range(1, 6 * world_.settings.strand_delay), actor(from),
-                           [this, key, direction, session, number = item.first] {
+                           [this, key, direction, session, number = item.number] {
                              Link& back = links_.at(key);
                              if (back.session != session) return;
                              auto& queue = back.lanes[direction].unacknowledged;
-                             while (!queue.empty() && queue.front().first <= number) queue.pop_front();
+                             while (!queue.empty() && queue.front().number <= number) queue.pop_front();
                            });
-    world_.peers[to]->frame(from, item.second);
+    world_.peers[to]->frame(from, item.frame);
   });
 }
 
+// Said again every peer timeout, as long as there is no strand.
 void Network::unreachable_later(const Pair& key, int side) {
+  Link& link = links_.at(key);
+  if (std::exchange(link.watched[side], true)) return;
   const PeerIndex self = side == 0 ? key.first : key.second;
   const PeerIndex other = side == 0 ? key.second : key.first;
-  const std::uint64_t session = links_.at(key).session;
   const Micros delay = world_.settings.timeout() + world_.random.range(0, world_.settings.timeout() / 4);
-  world_.scheduler.after(delay, actor(self), [this, key, self, other, session] {
-    const Link& link = links_.at(key);
-    if (!link.up && link.session == session) world_.peers[self]->unreachable(other);
+  world_.scheduler.after(delay, actor(self), [this, key, side, self, other] {
+    Link& l = links_.at(key);
+    l.watched[side] = false;
+    if (l.up || !l.allowed[side]) return;
+    if (world_.scheduler.now() - l.since >= world_.settings.timeout()) world_.peers[self]->unreachable(other);
+    unreachable_later(key, side);
   });
+}
+
+void Network::set_down(const Pair& key) {
+  Link& link = links_.at(key);
+  link.up = false;
+  link.since = world_.scheduler.now();
+  ++link.session;
+  for (const auto& [self, other] : {key, Pair{key.second, key.first}}) {
+    bounce(self, other);
+    lose_way(self, other);
+    look_later(self, other, link.since + world_.settings.heartbeat());
+  }
 }
 
 void Network::went_down(const Pair& key, bool hears_first, bool hears_second) {
-  Link& link = links_.at(key);
-  link.up = false;
-  ++link.session;
+  set_down(key);
   unreachable_later(key, 0);
   unreachable_later(key, 1);
   const auto tell = [&](PeerIndex self, PeerIndex other) {
@@ -297,14 +329,42 @@ bool Network::data_flows(PeerIndex a, PeerIndex b) const {
   return it != links_.end() && it->second.up && !is_blocked(place_of(a), place_of(b));
 }
 
-bool Network::linked(PeerIndex a, PeerIndex b) const {
+void Network::fall_silent(PeerIndex a, PeerIndex b) {
+  const Pair key = pair(a, b);
+  auto it = links_.find(key);
+  if (it == links_.end() || !it->second.up) return;
+  const Micros delay = world_.settings.timeout() + world_.random.range(0, world_.settings.heartbeat());
+  world_.scheduler.after(delay, nature, [this, key, session = it->second.session] {
+    const Link& link = links_.at(key);
+    if (!link.up || link.session != session) return;
+    const Place first = place_of(key.first);
+    const Place second = place_of(key.second);
+    const Scheduler& scheduler = world_.scheduler;
+    const bool silent = is_blocked(first, second) || is_blocked(second, first) || scheduler.paused(actor(key.first)) ||
+                        scheduler.paused(actor(key.second)) || !scheduler.alive(actor(key.first)) ||
+                        !scheduler.alive(actor(key.second));
+    if (!silent) return;
+    world_.peers[key.first]->links_broken();
+    world_.peers[key.second]->links_broken();
+    went_down(key);
+  });
+}
+
+bool Network::is_up(PeerIndex a, PeerIndex b) const {
   auto it = links_.find(pair(a, b));
-  return it != links_.end() && it->second.was_up;
+  return it != links_.end() && it->second.up;
+}
+
+bool Network::has_stood(PeerIndex a, PeerIndex b, Micros since) const {
+  auto it = links_.find(pair(a, b));
+  return it != links_.end() && it->second.up && it->second.since <= since;
 }
 
 void Network::heal() {
   blocked_.clear();
-  for (auto& [key, link] : links_) link.dead_until = 0;
+  for (auto& [key, link] : links_) {
+    if (link.dead_until != never) link.dead_until = 0;
+  }
 }
 
 void Network::gone(PeerIndex peer, ConnId control, bool silently) {
@@ -323,14 +383,14 @@ void Network::gone(PeerIndex peer, ConnId control, bool silently) {
     Lane& lane = link.lanes[side];
     const Micros last = now + world_.random.range(0, 3 * world_.settings.strand_delay);
     lane.lost_after = std::min(lane.lost_after, last);
+    if (silently) fall_silent(key.first, key.second);
     if (silently || !link.up) continue;
     const Pair pair_key = key;
     const int other = 1 - side;
     world_.scheduler.at(last + 1, nature, [this, pair_key, other] {
       Link& l = links_.at(pair_key);
       if (!l.up) return;
-      l.up = false;
-      ++l.session;
+      set_down(pair_key);
       unreachable_later(pair_key, other);
       const PeerIndex self = other == 0 ? pair_key.first : pair_key.second;
       const PeerIndex dead = other == 0 ? pair_key.second : pair_key.first;

@@ -102,84 +102,85 @@ void Peer::perform(Member::Actions& actions) {
 void Peer::perform_one(Member::Action& action) {
   Network& network = world_.network;
   const Micros now = world_.scheduler.now();
-  std::visit(Overloaded{
-                 [&](Member::SendControl& a) {
-                   if (conn_ == 0) violation("{} sends {} without a connection", name_, wire::message_name(a.message));
-                   if (const auto* fault = std::get_if<wire::OpFault>(&a.message);
-                       fault != nullptr && installing_ != nullptr) {
-                     world_.counters.count(Sometimes::fault_repeated);
-                   }
-                   if (!std::holds_alternative<wire::Heartbeat>(a.message)) {
-                     world_.trace.line(now, "{} -> coordinator: {}", name_, wire::message_name(a.message));
-                   }
-                   if (std::holds_alternative<wire::AtPoint>(a.message)) at_point_ = true;
-                   if (const auto* accept = std::get_if<wire::Accept>(&a.message)) {
-                     world_.checker.accepted(accept->term);
-                     proposer_ = coordinator_;
-                   }
-                   world_.faults.at_message(*this, a.message);
-                   network.send_to_coordinator(conn_, std::move(a.message));
-                 },
-                 [&](Member::CloseControl& a) {
-                   if (conn_ == 0) violation("{} closes a connection that it does not have", name_);
-                   world_.trace.line(now, "{} closes its connection: {}", name_, a.why);
-                   network.close_by_peer(conn_);
-                   conn_ = 0;
-                   if (greeted_ && a.why.find("silent") != std::string::npos) {
-                     world_.counters.count(Sometimes::coordinator_silent);
-                   }
-                   if (!machine_.is_ended()) coordinator_failed();
-                 },
-                 [&](Member::Listen&) {
-                   const Micros delay = random_.range(1, 2 * world_.settings.control_delay);
-                   world_.scheduler.after(delay, actor_, [this, id = conn_] {
-                     if (conn_ != id) return;
-                     event(Member::Listening{"", static_cast<std::uint16_t>(1 + index_)});
-                   });
-                 },
-                 [&](Member::Meet& a) { network.allow(index_, world_.peer(a.peer.id).index(), a.dial); },
-                 [&](Member::Part& a) { network.part(index_, world_.peer(a.peer).index()); },
-                 [&](Member::ViewInstalled& a) {
-                   world_.trace.line(now, "{} installs view {} (epoch {}, generation {}, {} members)", name_,
-                                     a.view.number, a.view.epoch, a.view.generation, a.view.members.size());
-                   for (const auto& gone : a.departures) network.part(index_, world_.peer(gone.id).index());
-                 },
-                 [&](Member::Joined&) { joined(); },
-                 [&](Member::Admitted&) {
-                   ++points_;
-                   if (state_ == State::admitting && !admit_late_) {
-                     state_ = State::running;
-                     ++position_;
-                     ++admit_call_;
-                     wake();
-                   } else {
-                     violation("{} is admitted but does not stand at an admission point", name_);
-                   }
-                 },
-                 [&](Member::Ended& a) { ended(a.code, a.text); },
-                 [&](protocol::SayDone& a) {
-                   Op& op = ops_.at(a.key);
-                   if (!op.finished || op.epoch != a.epoch) violation("{} says Done for what it does not hold", name_);
-                   op.said_done = true;
-                   world_.trace.line(now, "{} says Done {} in epoch {}", name_, text_of(a.key), a.epoch);
-                   for (const PeerId& to : a.to) {
-                     network.send(index_, world_.peer(to).index(), Frame{true, a.epoch, a.key, {}, a.done});
-                   }
-                 },
-                 [&](protocol::OpCommitted& a) { op_ended(a.key, Code::OK, ""); },
-                 [&](protocol::OpFailed& a) { op_ended(a.key, a.code, a.text); },
-                 [&](protocol::OpRestarted& a) {
-                   auto it = ops_.find(a.key);
-                   if (it == ops_.end()) violation("{} restarts {} which is not open", name_, text_of(a.key));
-                   world_.counters.count(Sometimes::rerun);
-                   if (it->second.said_done) world_.counters.count(Sometimes::rerun_after_done);
-                   if (machine_.view().epoch <= it->second.epoch) violation("{} restarts in the same epoch", name_);
-                   world_.trace.line(now, "{} restarts {}", name_, text_of(a.key));
-                   begin_attempt(a.key, it->second);
-                 },
-                 [&](protocol::ReportFault&) { violation("{}: ReportFault comes out of the member", name_); },
-             },
-             action);
+  std::visit(
+      Overloaded{
+          [&](Member::SendControl& a) {
+            if (conn_ == 0) violation("{} sends {} without a connection", name_, wire::message_name(a.message));
+            if (const auto* fault = std::get_if<wire::OpFault>(&a.message);
+                fault != nullptr && installing_ != nullptr) {
+              world_.counters.count(Sometimes::fault_repeated);
+            }
+            if (!std::holds_alternative<wire::Heartbeat>(a.message)) {
+              world_.trace.line(now, "{} -> coordinator: {}", name_, wire::message_name(a.message));
+            }
+            if (std::holds_alternative<wire::AtPoint>(a.message)) at_point_ = true;
+            if (const auto* accept = std::get_if<wire::Accept>(&a.message)) {
+              world_.checker.accepted(accept->term);
+              proposer_ = coordinator_;
+            }
+            world_.faults.at_message(*this, a.message);
+            network.send_to_coordinator(conn_, std::move(a.message));
+          },
+          [&](Member::CloseControl& a) {
+            if (conn_ == 0) violation("{} closes a connection that it does not have", name_);
+            world_.trace.line(now, "{} closes its connection: {}", name_, a.why);
+            network.close_by_peer(conn_);
+            conn_ = 0;
+            if (greeted_ && a.why.find("silent") != std::string::npos) {
+              world_.counters.count(Sometimes::coordinator_silent);
+            }
+            if (!machine_.is_ended()) coordinator_failed();
+          },
+          [&](Member::Listen&) {
+            const Micros delay = random_.range(1, 2 * world_.settings.control_delay);
+            world_.scheduler.after(delay, actor_, [this, id = conn_] {
+              if (conn_ != id) return;
+              event(Member::Listening{"", static_cast<std::uint16_t>(1 + index_)});
+            });
+          },
+          [&](Member::Meet& a) { network.allow(index_, world_.peer(a.peer.id).index(), a.dial); },
+          [&](Member::Part& a) { network.part(index_, world_.peer(a.peer).index()); },
+          [&](Member::ViewInstalled& a) {
+            world_.trace.line(now, "{} installs view {} (epoch {}, generation {}, {} members)", name_, a.view.number,
+                              a.view.epoch, a.view.generation, a.view.members.size());
+            for (const auto& gone : a.departures) network.part(index_, world_.peer(gone.id).index());
+          },
+          [&](Member::Joined&) { joined(); },
+          [&](Member::Admitted&) {
+            ++points_;
+            if (state_ == State::admitting && !admit_late_) {
+              state_ = State::running;
+              ++position_;
+              ++admit_call_;
+              wake();
+            } else {
+              violation("{} is admitted but does not stand at an admission point", name_);
+            }
+          },
+          [&](Member::Ended& a) { ended(a.code, a.text); },
+          [&](protocol::SayDone& a) {
+            Op& op = ops_.at(a.key);
+            if (!op.finished || op.epoch != a.epoch) violation("{} says Done for what it does not hold", name_);
+            op.said_done = true;
+            world_.trace.line(now, "{} says Done {} in epoch {}", name_, text_of(a.key), a.epoch);
+            for (const PeerId& to : a.to) {
+              network.send(index_, world_.peer(to).index(), Frame{Frame::Kind::done, a.epoch, a.key, {}, a.done});
+            }
+          },
+          [&](protocol::OpCommitted& a) { op_ended(a.key, Code::OK, ""); },
+          [&](protocol::OpFailed& a) { op_ended(a.key, a.code, a.text); },
+          [&](protocol::OpRestarted& a) {
+            auto it = ops_.find(a.key);
+            if (it == ops_.end()) violation("{} restarts {} which is not open", name_, text_of(a.key));
+            world_.counters.count(Sometimes::rerun);
+            if (it->second.said_done) world_.counters.count(Sometimes::rerun_after_done);
+            if (machine_.view().epoch <= it->second.epoch) violation("{} restarts in the same epoch", name_);
+            world_.trace.line(now, "{} restarts {}", name_, text_of(a.key));
+            begin_attempt(a.key, it->second);
+          },
+          [&](protocol::ReportFault&) { violation("{}: ReportFault comes out of the member", name_); },
+      },
+      action);
 }
 
 // -------------------------------------------------------------------------------------------------- control connection
@@ -222,7 +223,8 @@ void Peer::control_opened(Network::ConnId id, std::uint32_t coordinator) {
   const bool asked_all = asked_ >= s.coordinators;
   world_.trace.line(world_.scheduler.now(), "{} is connected with coordinator {}", name_, coordinator);
   // Whoever takes the connection and says nothing is stopped, or no coordinator.
-  world_.scheduler.after(s.coordinators > 1 ? s.timeout() / 3 : 2 * s.timeout(), actor_, [this, id] {
+  const Micros patience = s.coordinators > 1 ? s.timeout() / 3 + 4 * s.control_delay : 2 * s.timeout();
+  world_.scheduler.after(patience, actor_, [this, id] {
     if (conn_ != id || greeted_ || state_ == State::gone) return;
     world_.network.close_by_peer(id);
     control_closed(id, "no message");
@@ -344,10 +346,17 @@ void Peer::linked(PeerIndex other) { event(Member::Linked{world_.peers[other]->i
 
 void Peer::link_lost(PeerIndex other) { event(Member::LinkLost{world_.peers[other]->id()}); }
 
+void Peer::coordinator_lost() {
+  if (world_.settings.coordinators == 1) return;
+  coordinator_lost_at_ = world_.scheduler.now();
+  if (control_broken_at_ >= 0 && coordinator_lost_at_ - control_broken_at_ < 2 * world_.settings.timeout()) disturb();
+}
+
 void Peer::control_broken() {
   // Twice in a row, and where there are several coordinators it may be asking at the wrong one for too long.
   const Micros before = std::exchange(control_broken_at_, world_.scheduler.now());
-  if (before >= 0 && control_broken_at_ - before < 2 * world_.settings.timeout()) disturb();
+  const Micros last = std::max(before, coordinator_lost_at_);
+  if (last >= 0 && control_broken_at_ - last < 2 * world_.settings.timeout()) disturb();
   if (links_broken_at_ >= 0 && control_broken_at_ - links_broken_at_ < 3 * world_.settings.timeout()) disturb();
 }
 
@@ -361,10 +370,6 @@ void Peer::unreachable(PeerIndex other) {
   const auto& members = machine_.view().members;
   if (std::none_of(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == peer.id(); })) return;
   world_.trace.line(world_.scheduler.now(), "{} cannot reach {}", name_, peer.name());
-  // The two cannot tell whose fault it is; either may be removed.
-  disturbed_ = true;
-  world_.peers[other]->disturb();
-  world_.counters.count(Sometimes::suspected);
   event(Member::Unreachable{peer.id(), "no connection"});
 }
 
@@ -375,23 +380,47 @@ void Peer::frame(PeerIndex from, const Frame& frame) {
   dispatch(from, frame);
 }
 
+bool Peer::is_ahead(const Frame& frame) const {
+  const wire::View& view = machine_.view();
+  return frame.epoch > view.epoch || frame.key.generation > view.generation;
+}
+
+// A third holds back what it is to pass on where it would hold back a frame for itself.
+void Peer::relay(PeerIndex by, const Relay& relay) {
+  if (state_ == State::gone) return;
+  Network& network = world_.network;
+  if (relay.what != Relay::What::frame) {
+    return relay.to == index_ ? network.answered(index_, by, relay) : network.pass_on(index_, relay);
+  }
+  if (is_ahead(relay.frame)) {
+    if (relay.to != index_) world_.counters.count(Sometimes::relay_parked);
+    parked_.emplace_back(by, relay);
+    return;
+  }
+  if (relay.to != index_) return network.pass_on(index_, relay);
+  if (!network.may_hear(index_, relay.from)) return;
+  dispatch(relay.from, relay.frame);
+  if (state_ != State::gone) network.answer(index_, by, relay, Relay::What::receipt);
+}
+
 void Peer::dispatch(PeerIndex from, const Frame& frame) {
   const wire::View& view = machine_.view();
   if (frame.epoch < view.epoch) {
     world_.counters.count(Sometimes::frame_stale);
     if (!world_.settings.stale_frames) return;
   }
-  if (frame.epoch > view.epoch || frame.key.generation > view.generation) {
+  if (is_ahead(frame)) {
     world_.counters.count(Sometimes::frame_parked);
     parked_.emplace_back(from, frame);
     return;
   }
   const PeerId sender = world_.peers[from]->id();
+  if (frame.kind == Frame::Kind::data) return contribution(frame.key, frame.epoch, sender);
   if (machine_.ledger().is_future(frame.key)) {
-    world_.counters.count(frame.is_done ? Sometimes::early_done : Sometimes::early_begin);
+    world_.counters.count(frame.kind == Frame::Kind::done ? Sometimes::early_done : Sometimes::early_begin);
   }
   Member::Actions actions;
-  if (frame.is_done) {
+  if (frame.kind == Frame::Kind::done) {
     machine_.done_from(sender, frame.epoch, frame.key, frame.done, actions);
   } else {
     machine_.begin_from(sender, frame.epoch, frame.key, frame.params, actions);
@@ -401,11 +430,15 @@ void Peer::dispatch(PeerIndex from, const Frame& frame) {
 }
 
 void Peer::unpark() {
-  std::deque<std::pair<PeerIndex, Frame>> parked;
+  decltype(parked_) parked;
   parked.swap(parked_);
-  for (const auto& [from, frame] : parked) {
+  for (const auto& [from, item] : parked) {
     if (state_ == State::gone) return;
-    dispatch(from, frame);
+    if (const auto* brought = std::get_if<Relay>(&item)) {
+      relay(from, *brought);
+    } else {
+      dispatch(from, std::get<Frame>(item));
+    }
   }
 }
 
@@ -422,7 +455,8 @@ void Peer::begin_attempt(const wire::OpKey& key, Op& op) {
   for (std::size_t i = 0; i < size; ++i) {
     const bool neighbour = i == (rank + 1) % size || (i + 1) % size == rank;
     if (i == rank || (!world_.settings.begin_to_all && !neighbour)) continue;
-    world_.network.send(index_, world_.peer(op.participants[i]).index(), Frame{false, op.epoch, key, op.params, {}});
+    world_.network.send(index_, world_.peer(op.participants[i]).index(),
+                        Frame{Frame::Kind::begin, op.epoch, key, op.params, {}});
   }
   if (op.spec.eager || size == 1) {
     op.arrived = std::set<PeerId>(op.participants.begin(), op.participants.end());
@@ -485,6 +519,14 @@ void Peer::op_ended(const wire::OpKey& key, Code code, const std::string& text) 
       } else {
         world_.counters.count(Sometimes::committed);
         if (!machine_.has_coordinator()) world_.counters.count(Sometimes::uncoordinated);
+        if (std::any_of(op.participants.begin(), op.participants.end(), [&](PeerId id) {
+              const Peer& other = world_.peer(id);
+              return &other != this && world_.scheduler.alive(other.actor()) &&
+                     !world_.network.has_stood(index_, other.index(), world_.scheduler.now()) &&
+                     world_.network.may_hear(index_, other.index());
+            })) {
+          world_.counters.count(Sometimes::served_commit);
+        }
         if (stopped_) {
           const wire::View* newest = world_.checker.newest_view(lineage_);
           if (newest != nullptr && std::none_of(newest->members.begin(), newest->members.end(),
@@ -742,10 +784,12 @@ void Peer::expect_undecided(const wire::OpKey& key) const {
   // A coordinator may be needed to decide.
   if (world_.coordinators.size() > 1 || !world_.any_coordinator()) return;
   const Micros since = world_.scheduler.now() - 2 * world_.settings.timeout();
+  const Micros lately = world_.scheduler.now() - world_.settings.timeout();
   for (const PeerId& id : op.participants) {
     const Peer& other = world_.peer(id);
     if (!world_.scheduler.alive(other.actor()) || world_.scheduler.paused(other.actor()) || other.was_stopped()) return;
     if (!other.has_held(key, op.epoch, since)) return;
+    if (id != id_ && !world_.network.has_stood(index_, other.index(), lately)) return;
     if (id != id_ && !world_.network.data_flows(index_, other.index())) return;
     if (id != id_ && !world_.network.data_flows(other.index(), index_)) return;
   }

@@ -10,6 +10,7 @@
 #include <set>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "protocol/membership/member.hpp"
@@ -44,6 +45,7 @@ class Peer {
   void link_lost(PeerIndex other);
   void unreachable(PeerIndex other);
   void frame(PeerIndex from, const Frame& frame);
+  void relay(PeerIndex by, const Relay& relay);
   // Data plane: the contribution of another participant is in.
   void contribution(const wire::OpKey& key, std::uint64_t epoch, PeerId from);
   [[nodiscard]] bool contributes(const wire::OpKey& key, std::uint64_t epoch) const;
@@ -54,6 +56,7 @@ class Peer {
   void disturb() { disturbed_ = true; }
   // Alone no reason to remove it, together one: that is what the end of a process looks like.
   void control_broken();
+  void coordinator_lost();
   void links_broken();
   void stopped_for_long() { stopped_ = true; }
   void run_program();
@@ -99,6 +102,7 @@ class Peer {
   void perform(Member::Actions& actions);
   void perform_one(Member::Action& action);
   void retime();
+  [[nodiscard]] bool is_ahead(const Frame& frame) const;
   void dispatch(PeerIndex from, const Frame& frame);
   void unpark();
   void joined();
@@ -143,6 +147,7 @@ class Peer {
 
   LineageIndex lineage_ = 0;
   Micros control_broken_at_ = -1;
+  Micros coordinator_lost_at_ = -1;
   Micros links_broken_at_ = -1;
   bool disturbed_ = false;
   bool stopped_ = false;
@@ -151,7 +156,7 @@ class Peer {
   Micros tick_at_ = INT64_MAX;
 
   // Of the runtime.
-  std::deque<std::pair<PeerIndex, Frame>> parked_;
+  std::deque<std::pair<PeerIndex, std::variant<Frame, Relay>>> parked_;
   std::map<wire::OpKey, Op> ops_;
   std::map<wire::OpKey, Micros> committed_at_;
   const wire::Install* installing_ = nullptr;

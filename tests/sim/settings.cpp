@@ -20,6 +20,7 @@ const char* fault_name(Fault fault) {
                                                      "control_one_way",
                                                      "strand_cut",
                                                      "edge_dead",
+                                                     "edge_gone",
                                                      "slow_control",
                                                      "cut_way",
                                                      "partition",
@@ -129,7 +130,8 @@ Settings draw_settings(std::uint64_t seed, Focus focus) {
     fault(Fault::control_cut, 0.15, 2);
     fault(Fault::control_one_way, 0.1, 1);
     fault(Fault::strand_cut, 0.35, 6);
-    fault(Fault::edge_dead, 0.15, 1);
+    fault(Fault::edge_dead, 0.15, 2);
+    fault(Fault::edge_gone, 0.1, 2);
     fault(Fault::slow_control, 0.25, 3);
     fault(Fault::cut_way, 0.15, 2);
     fault(Fault::partition, 0.15, 2);

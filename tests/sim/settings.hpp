@@ -29,7 +29,8 @@ enum class Fault : std::uint8_t {
   control_cut,          // the same, but an end may not hear of it
   control_one_way,      // one direction of it swallows everything
   strand_cut,           // the connection of two peers breaks and is made again
-  edge_dead,            // it cannot be made again
+  edge_dead,            // it cannot be made again for a while
+  edge_gone,            // never again, not even when all else is well
   slow_control,         // messages of one control connection take long for a while
   cut_way,              // nothing gets from one place to another for a while: two peers, or a peer and a coordinator
   partition,            // nothing gets from some places to the others for a while, nor back
@@ -97,6 +98,7 @@ struct Settings {
   std::vector<FaultEvent> faults;
 
   [[nodiscard]] Micros timeout() const { return static_cast<Micros>(peer_timeout_ms) * 1000; }
+  [[nodiscard]] Micros heartbeat() const { return static_cast<Micros>(heartbeat_ms) * 1000; }
   [[nodiscard]] wire::Rule group_rule() const { return static_cast<wire::Rule>(rule); }
 };
 

@@ -143,6 +143,13 @@ bool CoordinatorHost::perform(Machine::Action& action) {
     if (note->text.find("unexpected") != std::string::npos || note->text.find("in use") != std::string::npos) {
       violation("the coordinator takes offence at an honest peer: {}", note->text);
     }
+    if (note->text.starts_with("removing rank")) {
+      const std::size_t name = note->text.find('(') + 1;
+      world_.checker.judged(*machine_, note->text.substr(name, note->text.find(')') - name));
+    }
+    if (note->text.find("traffic goes through others") != std::string::npos) {
+      world_.counters.count(Sometimes::pair_served);
+    }
     if (note->text.find("took over view") != std::string::npos) world_.counters.count(Sometimes::recovered);
   }
   return world_.scheduler.alive(actor_) && machine_;
@@ -309,6 +316,7 @@ void World::crash_coordinator(std::uint32_t address) {
   addresses[address].host.reset();
   scheduler.kill(coordinators[index]->actor());
   network.coordinator_gone(index);
+  for (const auto& peer : peers) peer->coordinator_lost();
 }
 
 void World::restart_coordinator(std::uint32_t address, Memory memory, Micros delay) {
@@ -356,6 +364,7 @@ std::shared_ptr<Formation> World::formation(LineageIndex lineage, std::uint64_t 
 
 bool World::is_helpless(std::uint32_t group) const {
   if (settings.group_rule() == wire::Rule::quorum && checker.lacks_majority(group)) return true;
+  if (settings.group_rule() == wire::Rule::alone && checker.is_stranded(group)) return true;
   // Or a coordinator needs one for what it knows: the group may have ended without its knowledge, or it has learnt the
   // view from members and needs them once more.
   return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
@@ -392,6 +401,8 @@ void World::contribute(PeerIndex from, PeerIndex to, const wire::OpKey& key, std
   scheduler.after(random.range(0, 2 * settings.transfer), peers[from]->actor(), [this, from, to, key, epoch] {
     if (!peers[from]->contributes(key, epoch) || !scheduler.alive(peers[to]->actor())) return;
     if (!network.data_flows(from, to)) {
+      // Where there is no strand it waits for one among the other frames, and may go by way of a third.
+      if (!network.is_up(from, to) && network.send(from, to, Frame{Frame::Kind::data, epoch, key, {}, {}})) return;
       scheduler.after(settings.timeout() / 20, peers[from]->actor(),
                       [this, from, to, key, epoch] { contribute(from, to, key, epoch); });
       return;
@@ -430,6 +441,8 @@ std::string World::unfinished() const {
     const bool orphan = settings.group_rule() == wire::Rule::quorum && peer->is_member() &&
                         !checker.has_majority(peer->machine().view());
     if ((is_excused(peer->group()) || orphan) && peer->open_calls() == 0) continue;
+    // When the rest of such a group gives up another one may be formed, whose members already stand at the end.
+    if (!peer->is_member() && unsettled_.contains(peer->group())) continue;
     if (!peer->is_finished()) text += peer->describe() + "; ";
   }
   return text;
@@ -482,6 +495,9 @@ void World::run() {
   // Everyone stops at the same place of the program, and then nothing may be open.
   trace.line(scheduler.now(), "LAST ROUND");
   settled = true;
+  for (std::uint32_t group = 0; group < settings.groups; ++group) {
+    if (is_excused(group)) unsettled_.insert(group);
+  }
   for (const auto& formation : formations_) {
     std::size_t newest = 0;
     for (const auto& peer : peers) {
@@ -500,7 +516,15 @@ void World::run() {
     run_until(scheduler.now() + step);
   }
   for (const auto& peer : peers) {
-    if (scheduler.alive(peer->actor())) checker.memory(*peer);
+    if (!scheduler.alive(peer->actor())) continue;
+    checker.memory(*peer);
+    const auto& members = peer->machine().view().members;
+    if (std::any_of(members.begin(), members.end(), [&](const auto& member) {
+          const Peer& other = this->peer(member.peer.id);
+          return &other != peer.get() && scheduler.alive(other.actor()) && !network.is_up(peer->index(), other.index());
+        })) {
+      counters.count(Sometimes::served_for_good);
+    }
   }
   for (std::uint32_t group = 0; group < settings.groups; ++group) {
     if (is_helpless(group)) counters.count(Sometimes::majority_gone);

@@ -161,6 +161,7 @@ class World {
 
   std::map<std::tuple<OpId, std::uint64_t>, Attempt> attempts_;
   std::vector<std::shared_ptr<Formation>> formations_;
+  std::set<std::uint32_t> unsettled_;  // groups that could not be demanded to come together
 };
 
 }  // namespace hawser::sim
