@@ -43,9 +43,8 @@ const wire::View* Checker::newest_view(LineageIndex lineage) const {
   return it == decisions_.end() ? nullptr : &it->second.install.view;
 }
 
-// Whoever decides, every number of a lineage has one view with one list of outcomes. Only a coordinator that is alone
-// and forgets may decide anew on what nobody has heard of.
-void Checker::decided(std::uint32_t group, const wire::Install& install, bool held) {
+// Whoever decides, every number of a lineage has one view with one list of outcomes.
+void Checker::decided(std::uint32_t group, const wire::Install& install) {
   const wire::View& view = install.view;
   const LineageIndex index = lineage_of(view.lineage);
   Lineage& lineage = lineages_[index - 1];
@@ -56,27 +55,28 @@ void Checker::decided(std::uint32_t group, const wire::Install& install, bool he
     const wire::Install& known = it->second.install;
     const bool same = known.view == view && known.sealed == install.sealed && known.outcomes == install.outcomes &&
                       known.departures == install.departures && known.admit_target == install.admit_target;
-    if (same) {
-      it->second.held = it->second.held || held;
-      return;
-    }
-    if (it->second.held || !lineage.forgotten) {
-      violation("view {} of lineage {} is decided twice: {} members and {} outcomes, {} members and {} outcomes",
-                view.number, index, known.view.members.size(), known.outcomes.size(), view.members.size(),
-                install.outcomes.size());
-    }
+    if (same) return;
+    violation("view {} of lineage {} is decided twice: {} members and {} outcomes, {} members and {} outcomes",
+              view.number, index, known.view.members.size(), known.outcomes.size(), view.members.size(),
+              install.outcomes.size());
   }
   if (auto before = decisions_.find({index, view.number - 1}); before != decisions_.end()) {
     check_succession(before->second.install.view, view);
-    std::set<PeerId> gone;
-    for (const auto& departure : install.departures) gone.insert(departure.id);
-    if (!gone.empty() && 2 * gone.size() >= before->second.install.view.members.size()) lineage.halved = true;
+    // Those who stay and live, or fewer where one was given up before it could accept.
+    std::set<PeerId> stay;
+    for (const auto& member : view.members) {
+      if (world_.scheduler.alive(world_.peer(member.peer.id).actor())) stay.insert(member.peer.id);
+    }
+    const std::set<PeerId>& agreed = proposals_[{install.term, view.number}].accepted;
+    const wire::View& old = before->second.install.view;
+    const bool found = protocol::is_majority(old, stay) && (agreed.empty() || protocol::is_majority(old, agreed));
+    if (!found) lineage.halved = true;
   } else if (view.number == 1 && (view.epoch != 1 || view.generation != 1 || view.members.empty())) {
     violation("the first view has epoch {}, generation {} and {} members", view.epoch, view.generation,
               view.members.size());
   }
   lineage.newest = std::max(lineage.newest, view.number);
-  decisions_[{index, view.number}] = Decision{install, held, 0};
+  decisions_[{index, view.number}] = Decision{install, 0};
   if (view.epoch == view.number && view.generation == view.number) world_.formed(index, group, view.number);
 }
 
@@ -114,7 +114,7 @@ void Checker::check_succession(const wire::View& before, const wire::View& view)
 void Checker::announced(std::uint32_t coordinator, std::uint32_t group, const wire::Install& install) {
   const std::pair<LineageIndex, std::uint64_t> key{lineage_of(install.view.lineage), install.view.number};
   const bool first = !decisions_.contains(key);
-  decided(group, install, false);
+  decided(group, install);
   if (auto it = decisions_.find(key); first && it != decisions_.end()) it->second.decider = coordinator;
 }
 
@@ -128,7 +128,7 @@ void Checker::ordered(const wire::Install& install) {
 
 void Checker::installed(const Peer& peer, const wire::View& before, const wire::Install& install) {
   const LineageIndex index = lineage_of(install.view.lineage);
-  decided(peer.group(), install, true);
+  decided(peer.group(), install);
   if (lineages_[index - 1].outside) return;
   if (before.number != 0 && before.lineage == install.view.lineage && install.view.number != before.number + 1) {
     violation("{} goes from view {} to view {}", peer.name(), before.number, install.view.number);
@@ -181,14 +181,16 @@ void Checker::judged(const protocol::Coordinator& coordinator, const std::string
 
 void Checker::proposed(std::uint32_t group, const wire::Install& install) {
   lineages_[lineage_of(install.view.lineage) - 1].group = group;
-  proposals_[install.term] = install;
+  proposals_[{install.term, install.view.number}].install = install;
 }
 
-void Checker::accepted(const wire::Term& term) {
-  auto it = proposals_.find(term);
+void Checker::accepted(const Peer& peer, const wire::Accept& accept) {
+  auto it = proposals_.find({accept.term, accept.view});
   if (it == proposals_.end()) return;
-  Lineage& lineage = lineages_[lineage_of(it->second.view.lineage) - 1];
-  if (!lineage.agreed_to || lineage.agreed_to->term < term) lineage.agreed_to = it->second;
+  it->second.accepted.insert(peer.id());
+  const wire::Install& install = it->second.install;
+  Lineage& lineage = lineages_[lineage_of(install.view.lineage) - 1];
+  if (!lineage.agreed_to || lineage.agreed_to->term < accept.term) lineage.agreed_to = install;
 }
 
 void Checker::memory_lost(bool wrong) {

@@ -53,7 +53,7 @@ class Checker {
   // The coordinator removes this one, since it cannot reach others and nobody serves them.
   void judged(const protocol::Coordinator& coordinator, const std::string& name);
   void proposed(std::uint32_t group, const wire::Install& install);
-  void accepted(const wire::Term& term);
+  void accepted(const Peer& peer, const wire::Accept& accept);
   // Which coordinator was the first to announce it.
   [[nodiscard]] std::uint32_t decider(LineageIndex lineage, std::uint64_t view) const {
     auto it = decisions_.find({lineage, view});
@@ -114,7 +114,6 @@ class Checker {
 
   struct Decision {
     wire::Install install;
-    bool held = false;  // by a peer
     std::uint32_t decider = 0;
   };
   struct Lineage {
@@ -122,20 +121,24 @@ class Checker {
     std::uint32_t group = 0;
     std::uint64_t newest = 0;                // number of the newest view
     std::optional<wire::Install> agreed_to;  // the newest proposal that somebody has accepted
-    bool halved = false;                     // a view change has removed half of the members or more
+    bool halved = false;                     // a view has come without a majority of those before it
     bool forgotten = false;                  // a coordinator has lost its memory of it
     bool outside = false;
   };
 
-  void decided(std::uint32_t group, const wire::Install& install, bool held);
+  void decided(std::uint32_t group, const wire::Install& install);
   void check_succession(const wire::View& before, const wire::View& view) const;
 
   World& world_;
   std::vector<Lineage> lineages_;
   std::map<LineageId, LineageIndex> indices_;
   std::map<std::pair<LineageIndex, std::uint64_t>, Decision> decisions_;
-  std::map<wire::Term, wire::Install> proposals_;
-  std::set<LineageIndex> losses_;  // that have lost a member
+  struct Proposal {
+    wire::Install install;
+    std::set<PeerId> accepted;
+  };
+  std::map<std::pair<wire::Term, std::uint64_t>, Proposal> proposals_;  // by term and number of the view
+  std::set<LineageIndex> losses_;                                       // that have lost a member
   std::set<LineageIndex> timed_out_;
   std::set<LineageIndex> stragglers_;
   std::set<std::tuple<LineageIndex, std::uint64_t>> unaligned_;

@@ -92,6 +92,7 @@ namespace hawser::sim {
   X(persist_failed_in_change, "that of a sealed view change")                            \
   X(crash_at_persist, "a coordinator dies while it makes a view durable")                \
   X(coordinator_and_peers, "a coordinator and members die in one moment")                \
+  X(heir_lost, "a coordinator dies, and with it who hears of its last view")             \
   X(deposed, "the arbiter takes the lead from a coordinator")                            \
   X(straggler_removed, "a member that has not entered an operation is removed")          \
   X(crash_between_actions, "a process dies in the middle of what it was doing")          \

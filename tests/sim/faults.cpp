@@ -18,6 +18,7 @@ void Faults::stop() {
   armed_.reset();
   armed_coordinator_.reset();
   armed_cut_.reset();
+  armed_heirs_.reset();
 }
 
 Peer* Faults::peer_at(std::uint32_t place, bool member) const {
@@ -162,6 +163,13 @@ void Faults::happen(const FaultEvent& event) {
       const Micros until = scheduler.now() + random.range(0, 4 * s.timeout());
       return world_.network.slow_down(peer->conn(), delay, until);
     }
+    case Fault::slow_strand: {
+      Peer* other = peer_at(event.b, true);
+      if (other == nullptr || other == peer) return;
+      const Micros delay = random.range(1, s.timeout() / 4);
+      const Micros until = scheduler.now() + random.range(0, 4 * s.timeout());
+      return world_.network.slow_strand(peer->index(), other->index(), delay, until);
+    }
     case Fault::strand_cut:
     case Fault::edge_dead:
     case Fault::edge_gone: {
@@ -282,6 +290,15 @@ void Faults::partition_randomly(Random& random) {
 }
 
 void Faults::at_message(Peer& peer, const wire::Message& message) {
+  const auto* install = std::get_if<wire::Install>(&message);
+  if (install != nullptr && armed_heirs_ && armed_heirs_->lineage == install->view.lineage &&
+      armed_heirs_->number == install->view.number && armed_heirs_->left > 0) {
+    --armed_heirs_->left;
+    world_.counters.count(Sometimes::heir_lost);
+    world_.trace.line(world_.scheduler.now(), "FAULT {} dies with the coordinator at {}", peer.name(),
+                      wire::message_name(message));
+    return peer.crash_in(1 + world_.random.index(8));
+  }
   if (!armed_ || message.index() != armed_->type) return;
   if (armed_->count > 0) {
     --armed_->count;
@@ -301,6 +318,9 @@ void Faults::at_message(CoordinatorHost& host, const wire::Message& message) {
   world_.trace.line(world_.scheduler.now(), "FAULT the coordinator at address {} dies at {}", host.address(),
                     wire::message_name(message));
   host.crash_in(armed_coordinator_->actions);
+  if (const auto* install = std::get_if<wire::Install>(&message); install != nullptr && world_.random.chance(0.4)) {
+    armed_heirs_ = ArmedHeirs{install->view.lineage, install->view.number, (install->view.members.size() - 1) / 2};
+  }
   armed_coordinator_.reset();
 }
 

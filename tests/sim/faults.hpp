@@ -42,6 +42,13 @@ class Faults {
     Random random{0};
   };
 
+  // Whoever hears of this view dies of it, as long as some are left.
+  struct ArmedHeirs {
+    LineageId lineage;
+    std::uint64_t number = 0;
+    std::size_t left = 0;
+  };
+
   void happen(const FaultEvent& event);
   bool happen_to_coordinator(const FaultEvent& event, Random& random);
   [[nodiscard]] Peer* peer_at(std::uint32_t place, bool member) const;
@@ -60,6 +67,7 @@ class Faults {
   std::optional<Armed> armed_;
   std::optional<Armed> armed_coordinator_;
   std::optional<ArmedCut> armed_cut_;
+  std::optional<ArmedHeirs> armed_heirs_;
 };
 
 }  // namespace hawser::sim

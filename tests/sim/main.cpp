@@ -201,6 +201,7 @@ constexpr const char* mistakes[] = {
     "a member that comes back is not sent the Install that it missed",
     "a member that stands at its point walks on when the connection closes",
     "terms are not raised above what members have promised",
+    "a coordinator that decides alone does not ask the members that stay",
 };
 static_assert(std::size(mistakes) == hawser::protocol::mutant_count);
 

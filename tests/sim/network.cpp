@@ -251,13 +251,25 @@ bool Network::send(PeerIndex from, PeerIndex to, Frame frame) {
   return true;
 }
 
+Micros Network::arrival(Lane& lane, PeerIndex from, PeerIndex to) {
+  const Micros now = world_.scheduler.now();
+  const Micros start = std::max(now, blocked_until(place_of(from), place_of(to)));
+  const Micros slow = now < lane.slow_until ? lane.slow : 0;
+  return lane.last = std::max(lane.last + 1, start + slow + strand_delay());
+}
+
+void Network::slow_strand(PeerIndex from, PeerIndex to, Micros delay, Micros until) {
+  if (!links_.contains(pair(from, to))) return;
+  lane(from, to).slow = delay;
+  lane(from, to).slow_until = until;
+}
+
 void Network::transmit(const Pair& key, int direction, const Item& item) {
   Link& link = links_.at(key);
   Lane& lane = link.lanes[direction];
   const PeerIndex from = direction == 0 ? key.first : key.second;
   const PeerIndex to = direction == 0 ? key.second : key.first;
-  const Micros start = std::max(world_.scheduler.now(), blocked_until(place_of(from), place_of(to)));
-  const Micros when = lane.last = std::max(lane.last + 1, start + strand_delay());
+  const Micros when = arrival(lane, from, to);
   world_.scheduler.at(when, actor(to), [this, key, direction, from, to, when, session = link.session, item] {
     Link& l = links_.at(key);
     Lane& target = l.lanes[direction];

@@ -61,6 +61,7 @@ class Network {
   void allow(PeerIndex self, PeerIndex other, bool dials);
   void part(PeerIndex self, PeerIndex other);
   bool send(PeerIndex from, PeerIndex to, Frame frame);  // false: these two have nothing to do with each other
+  void slow_strand(PeerIndex from, PeerIndex to, Micros delay, Micros until);
   void cut_strand(PeerIndex a, PeerIndex b, Micros dead_until);
   // Nothing may have come through for the peer timeout then: the strand is given up.
   void fall_silent(PeerIndex a, PeerIndex b);
@@ -114,6 +115,8 @@ class Network {
     std::uint64_t seen = 0;
     Micros last = 0;
     Micros lost_after = never;
+    Micros slow = 0;
+    Micros slow_until = 0;
     // While there is no strand.
     PeerIndex via = nobody;
     bool proven = false;  // a receipt has come by that way
@@ -149,6 +152,7 @@ class Network {
   [[nodiscard]] Place place_of(PeerIndex peer) const;
   [[nodiscard]] Place place_of_coordinator(std::uint32_t coordinator) const;
   void unreachable_later(const Pair& key, int side);
+  Micros arrival(Lane& lane, PeerIndex from, PeerIndex to);
   void transmit(const Pair& key, int direction, const Item& item);
   [[nodiscard]] Lane& lane(PeerIndex from, PeerIndex to);
   [[nodiscard]] PeerIndex way_to(PeerIndex from, PeerIndex to, Lane& lane) const;

@@ -115,7 +115,7 @@ void Peer::perform_one(Member::Action& action) {
             }
             if (std::holds_alternative<wire::AtPoint>(a.message)) at_point_ = true;
             if (const auto* accept = std::get_if<wire::Accept>(&a.message)) {
-              world_.checker.accepted(accept->term);
+              world_.checker.accepted(*this, *accept);
               proposer_ = coordinator_;
             }
             world_.faults.at_message(*this, a.message);
@@ -348,7 +348,8 @@ void Peer::link_lost(PeerIndex other) { event(Member::LinkLost{world_.peers[othe
 
 void Peer::coordinator_lost() {
   if (world_.settings.coordinators == 1) return;
-  coordinator_lost_at_ = world_.scheduler.now();
+  const Micros before = std::exchange(coordinator_lost_at_, world_.scheduler.now());
+  if (before >= 0 && coordinator_lost_at_ - before < 3 * world_.settings.timeout()) disturb();
   if (control_broken_at_ >= 0 && coordinator_lost_at_ - control_broken_at_ < 2 * world_.settings.timeout()) disturb();
 }
 

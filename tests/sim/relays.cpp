@@ -125,8 +125,7 @@ void Network::hop(PeerIndex here, PeerIndex there, const Relay& relay) {
   Lane& over = link.lanes[direction];
   const std::uint64_t number = ++hops_;
   if (relay.from != here && relay.what == Relay::What::frame) over.passing.emplace(number, relay);
-  const Micros start = std::max(world_.scheduler.now(), blocked_until(place_of(here), place_of(there)));
-  const Micros when = over.last = std::max(over.last + 1, start + strand_delay());
+  const Micros when = arrival(over, here, there);
   world_.scheduler.at(when, actor(there),
                       [this, key, direction, here, there, when, number, session = link.session, relay] {
                         Link& l = links_.at(key);

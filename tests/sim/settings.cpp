@@ -22,6 +22,7 @@ const char* fault_name(Fault fault) {
                                                      "edge_dead",
                                                      "edge_gone",
                                                      "slow_control",
+                                                     "slow_strand",
                                                      "cut_way",
                                                      "partition",
                                                      "partition_at_accept",
@@ -133,6 +134,7 @@ Settings draw_settings(std::uint64_t seed, Focus focus) {
     fault(Fault::edge_dead, 0.15, 2);
     fault(Fault::edge_gone, 0.1, 2);
     fault(Fault::slow_control, 0.25, 3);
+    fault(Fault::slow_strand, 0.25, 3);
     fault(Fault::cut_way, 0.15, 2);
     fault(Fault::partition, 0.15, 2);
     fault(Fault::coordinator_pause, 0.15, 1);
@@ -170,16 +172,18 @@ Settings draw_settings(std::uint64_t seed, Focus focus) {
     s.groups = 1;
     s.peers = s.peers_first = s.min_size = 3;
     s.control_delay = std::max<Micros>(s.control_delay, 500);
-    s.strand_delay = std::max<Micros>(1, s.control_delay / (Micros{1} << random.below(5)));
+    // Up to what a view change takes, so that frames of the old epoch come after it.
+    s.strand_delay = std::max<Micros>(1, 4 * s.control_delay / (Micros{1} << random.below(7)));
     s.transfer = s.control_delay;
     s.think = std::min(timeout / 3, s.control_delay * random.range(4, 40));
     s.fault_time = std::min(s.fault_time, 60 * s.think);
-    s.cancel = 0.2;
+    s.cancel = 0.4;
     s.wait_all = 0.3;
     s.ops_per_round = 4;
-    s.barrier = 0.5;
+    s.barrier = 0.8;
     many(Fault::crash_at_message, 1, 6);
     many(Fault::crash_in_actions, 0, 4);
+    many(Fault::slow_strand, 0, 4);
   } else if (focus == Focus::churn || churn) {  // newcomers that go again while others go, too
     s.peers = static_cast<std::uint32_t>(random.range(3, 5));
     s.persist = random.chance(0.7) ? static_cast<Micros>(s.heartbeat_ms) * 1000 / 4 : s.persist;

@@ -32,6 +32,7 @@ enum class Fault : std::uint8_t {
   edge_dead,            // it cannot be made again for a while
   edge_gone,            // never again, not even when all else is well
   slow_control,         // messages of one control connection take long for a while
+  slow_strand,          // what one peer sends another does
   cut_way,              // nothing gets from one place to another for a while: two peers, or a peer and a coordinator
   partition,            // nothing gets from some places to the others for a while, nor back
   partition_at_accept,  // the same, in the moment in which a proposal has so many acceptances

@@ -428,6 +428,11 @@ std::string World::unsettled() const {
       text += fmt::format("g{}s{} is empty; ", slot.group, slot.number);
     } else if (!peers[*slot.peer]->is_member()) {
       text += peers[*slot.peer]->describe() + "; ";
+    } else {
+      const auto& members = peers[*slot.peer]->machine().view().members;
+      const bool whole = std::all_of(members.begin(), members.end(),
+                                     [&](const auto& m) { return scheduler.alive(this->peer(m.peer.id).actor()); });
+      if (!whole) text += fmt::format("the view of {} has members that are dead; ", peers[*slot.peer]->name());
     }
   }
   return text;

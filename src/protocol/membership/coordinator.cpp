@@ -108,12 +108,18 @@ void Coordinator::forgive(Millis stopped, const Env& env) {
   }
 }
 
+bool Coordinator::was_asleep(const Env& env) const {
+  const auto heartbeat = static_cast<Millis>(config_.heartbeat_ms);
+  return (last_tick_ && env.now - *last_tick_ > 3 * heartbeat) || (awake_since_ && env.now - *awake_since_ < heartbeat);
+}
+
 void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   const Millis timeout = config_.peer_timeout_ms;
   const Millis gap = last_tick_ ? env.now - *last_tick_ : 0;
   const auto heartbeat = static_cast<Millis>(config_.heartbeat_ms);
   if (gap > heartbeat) forgive(gap - heartbeat / 2, env);
   if (gap > 3 * heartbeat) {
+    awake_since_ = env.now;
     actions.push_back(Note{true, fmt::format("this coordinator was not running for {} ms; silence is forgiven", gap)});
   }
   last_tick_ = env.now;
@@ -428,7 +434,7 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
   if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
     peer.absent_why = why;
     if (!peer.absent_at) peer.absent_at = env.now;
-    peer.conn_ended = true;
+    peer.conn_ended = !was_asleep(env);
     if (final || peer.leaving) group.doomed.emplace(id, Doom{why, false});
     weigh_absent(group_id, group);
     // A group that is being formed needs no one in particular; those who are left form another.

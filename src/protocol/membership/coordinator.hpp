@@ -142,7 +142,8 @@ class Coordinator {
     bool sealing = false;
     std::map<PeerId, wire::SealReply> replies;
   };
-  // Decided: being made durable, then agreed upon where a majority must, then installed. Nothing else starts meanwhile.
+  // Decided: being made durable, then agreed upon unless a store knows best, then installed. Nothing else starts
+  // meanwhile.
   struct Pending {
     wire::Install install;
     bool durable = false;
@@ -210,6 +211,8 @@ class Coordinator {
   // Dooms members whose own connection ended while most of the others lost theirs with them.
   void weigh_absent(std::uint32_t group_id, Group& group);
   void forgive(Millis stopped, const Env& env);
+  // What comes in now may have happened at any time of a long sleep of this process.
+  [[nodiscard]] bool was_asleep(const Env& env) const;
 
   // Views: coordinator_views.cpp.
   void advance(std::uint32_t group_id, const Env& env, Actions& actions);  // as far as it can go
@@ -217,7 +220,10 @@ class Coordinator {
   void doom_stragglers(Group& group);
   void finish_change_if_ready(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions);
-  void propose(Group& group, PeerId to, Actions& actions);
+  void propose(const Group& group, PeerId to, Actions& actions);
+  void propose_to_all(const Group& group, Actions& actions);
+  [[nodiscard]] bool has_a_say(const Group& group, PeerId id) const;
+  [[nodiscard]] bool is_agreed(const Group& group) const;
   void drop_pending(std::uint32_t group_id, Group& group, Actions& actions);
   void install_if_agreed(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void install(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
@@ -259,6 +265,7 @@ class Coordinator {
   std::uint64_t arrivals_ = 0;
   std::uint64_t heartbeat_sequence_ = 0;
   std::optional<Millis> last_tick_;
+  std::optional<Millis> awake_since_;  // it was not running before
   Millis next_heartbeat_ = 0;
 };
 

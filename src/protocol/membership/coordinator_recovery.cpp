@@ -255,17 +255,20 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     // Nobody else can have formed this group.
     group.term = group.pending->install.term = next_term(group);
     group.pending->accepted.clear();
-    for (const auto& member : group.pending->install.view.members) {
-      if (quorum && group.pending->durable) propose(group, member.peer.id, actions);
-    }
+    propose_to_all(group, actions);
   } else if (group.pending && above && quorum) {
     // Somebody else has sealed members since. What they may have agreed to must be heard before anything is proposed;
     // what was proposed here is among the answers if any of them holds it.
     drop_pending(group_id, group, actions);
     start_change(group, actions);
+  } else if (group.pending && above) {
+    // An earlier process of this coordinator has sealed members since. What it decided upon was among the answers; but
+    // what it only proposed must not look newer than this.
+    group.term = group.pending->install.term = next_term(group);
+    group.pending->accepted.clear();
+    propose_to_all(group, actions);
   } else if (group.pending) {
-    if (above) group.term = group.pending->install.term = next_term(group);
-    if (quorum && group.pending->durable) propose(group, peer.id, actions);
+    if (group.pending->durable) propose(group, peer.id, actions);
   } else if (group.change.sealing && !above) {
     group.change.replies.erase(peer.id);
     if (!group.doomed.contains(peer.id)) send(peer.id, wire::Seal{group.term, false}, actions);
@@ -295,7 +298,7 @@ void Coordinator::await_absent(Group& group, const Env& env) {
 const wire::Install* Coordinator::best_accepted(const Group& group,
                                                 const std::map<PeerId, wire::SealReply>& replies) const {
   const wire::Install* best = nullptr;
-  if (group.view.rule != wire::Rule::quorum || HAWSER_MUTANT(21)) return nullptr;
+  if (group.view.rule == wire::Rule::arbiter || HAWSER_MUTANT(21)) return nullptr;
   for (const auto& [id, reply] : replies) {
     for (const wire::Install& accepted : reply.accepted) {
       if (accepted.view.number != group.view.number + 1 || accepted.view.lineage != group.view.lineage) continue;

@@ -9,6 +9,13 @@
 #include "protocol/round/sentences.hpp"
 
 namespace hawser::protocol {
+namespace {
+
+bool contains(const wire::View& view, PeerId id) {
+  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
+}
+
+}  // namespace
 
 bool is_majority(const wire::View& view, const std::set<PeerId>& present) {
   if (view.members.empty()) return true;
@@ -53,7 +60,7 @@ void Coordinator::advance(std::uint32_t group_id, const Env& env, Actions& actio
   if (it == groups_.end()) return;
   Group& group = it->second;
   if (group.recovery) return advance_recovery(group_id, group, env, actions);
-  if (group.pending) return;
+  if (group.pending) return install_if_agreed(group_id, group, env, actions);
   if (group.change.sealing) return finish_change_if_ready(group_id, group, env, actions);
   if (group.change_wanted || !group.doomed.empty()) {
     start_change(group, actions);
@@ -165,14 +172,7 @@ void Coordinator::on(const Persisted& event, const Env& env, Actions& actions) {
   Pending& pending = *group.pending;
   if (pending.durable || pending.install.view.number != event.number) return;
   pending.durable = true;
-  if (group.pending->install.view.rule == wire::Rule::quorum) {
-    std::set<PeerId> asked;
-    for (const auto* view : {&group.view, &pending.install.view}) {
-      for (const auto& member : view->members) {
-        if (asked.insert(member.peer.id).second) propose(group, member.peer.id, actions);
-      }
-    }
-  }
+  propose_to_all(group, actions);
   install_if_agreed(event.group, group, env, actions);
 }
 
@@ -194,7 +194,52 @@ void Coordinator::on(const PersistFailed& event, const Env& env, Actions& action
   release_members(group, actions);
 }
 
-void Coordinator::propose(Group& group, PeerId to, Actions& actions) {
+// Who is asked to agree. Where a majority must, everybody of the old view and of the new one. Where the coordinator
+// decides alone, the members that stay, so that one of them can tell the coordinator after this one. A store tells by
+// itself.
+bool Coordinator::has_a_say(const Group& group, PeerId id) const {
+  const wire::View& next = group.pending->install.view;
+  switch (next.rule) {
+    case wire::Rule::quorum:
+      return contains(group.view, id) || contains(next, id);
+    case wire::Rule::alone:
+      return contains(group.view, id) && contains(next, id) && !HAWSER_MUTANT(28);
+    case wire::Rule::arbiter:
+      break;
+  }
+  return false;
+}
+
+void Coordinator::propose_to_all(const Group& group, Actions& actions) {
+  if (!group.pending->durable) return;
+  std::set<PeerId> asked;
+  for (const auto* view : {&group.view, &group.pending->install.view}) {
+    for (const auto& member : view->members) {
+      if (asked.insert(member.peer.id).second) propose(group, member.peer.id, actions);
+    }
+  }
+}
+
+// What is installed must be found again by every coordinator that comes after: a majority of the old view and one of
+// the new have accepted it, or all members that stay and live.
+bool Coordinator::is_agreed(const Group& group) const {
+  const Pending& pending = *group.pending;
+  const auto accepted = [&](PeerId id) { return pending.accepted.contains(id) || group.doomed.contains(id); };
+  switch (pending.install.view.rule) {
+    case wire::Rule::quorum:
+      return HAWSER_MUTANT(20) ||
+             (is_majority(group.view, pending.accepted) && is_majority(pending.install.view, pending.accepted));
+    case wire::Rule::alone:
+      return std::all_of(group.view.members.begin(), group.view.members.end(),
+                         [&](const auto& m) { return !has_a_say(group, m.peer.id) || accepted(m.peer.id); });
+    case wire::Rule::arbiter:
+      break;
+  }
+  return true;
+}
+
+void Coordinator::propose(const Group& group, PeerId to, Actions& actions) {
+  if (!has_a_say(group, to)) return;
   if (auto peer = peers_.find(to); peer != peers_.end() && peer->second.conn != 0) {
     actions.push_back(Send{peer->second.conn, wire::Propose{group.pending->install}});
   }
@@ -217,12 +262,7 @@ void Coordinator::drop_pending(std::uint32_t group_id, Group& group, Actions& ac
 }
 
 void Coordinator::install_if_agreed(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
-  if (!group.pending || !group.pending->durable) return;
-  const Pending& pending = *group.pending;
-  const bool agreed =
-      pending.install.view.rule != wire::Rule::quorum || HAWSER_MUTANT(20) ||
-      (is_majority(group.view, pending.accepted) && is_majority(pending.install.view, pending.accepted));
-  if (!agreed) return;
+  if (!group.pending || !group.pending->durable || !is_agreed(group)) return;
   install(group_id, group, env, actions);
   advance(group_id, env, actions);
 }

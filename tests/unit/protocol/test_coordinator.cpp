@@ -31,7 +31,8 @@ CoordinatorConfig config() {
   return out;
 }
 
-// Peers have the number of their connection. What is made durable is so at once unless a test holds it back.
+// Peers have the number of their connection. What is made durable is so at once unless a test holds it back, and so is
+// every proposal accepted.
 struct Fixture {
   template <typename Event>
   Fixture& step(Event event) {
@@ -41,6 +42,9 @@ struct Fixture {
       if (auto* send = std::get_if<Coordinator::Send>(&action)) {
         CHECK(!closed.contains(send->conn));
         inbox[send->conn].push_back(send->message);
+        if (const auto* propose = std::get_if<wire::Propose>(&send->message)) {
+          proposals.emplace_back(send->conn, wire::Accept{propose->install.term, propose->install.view.number});
+        }
       } else if (auto* close = std::get_if<Coordinator::Close>(&action)) {
         CHECK(closed.insert(close->conn).second);
       } else if (auto* persist = std::get_if<Coordinator::Persist>(&action)) {
@@ -53,6 +57,11 @@ struct Fixture {
       const auto persist = persists.front();
       persists.erase(persists.begin());
       step(Coordinator::Persisted{persist.group, persist.install.view.number});
+    }
+    while (!hold_accepts && !proposals.empty()) {
+      const auto [conn, accept] = proposals.front();
+      proposals.erase(proposals.begin());
+      if (!closed.contains(conn) && !dead.contains(conn)) receive(conn, accept);
     }
     return *this;
   }
@@ -110,7 +119,9 @@ struct Fixture {
   std::set<ConnId> dead;
   std::vector<Coordinator::Persist> persists;
   std::vector<std::string> notes;
+  std::vector<std::pair<ConnId, wire::Accept>> proposals;
   bool hold = false;
+  bool hold_accepts = false;
   Millis now = 1000;
 };
 
@@ -297,6 +308,89 @@ TEST_CASE("a member is lost while a view is made durable", "[protocol]") {
   CHECK(f.members() == Ids{1, 2});
   f.answer_seal(1);
   CHECK(f.members() == Ids{1});
+}
+
+TEST_CASE("who decides alone waits for all who stay and live", "[protocol]") {
+  Fixture f;
+  f.form({1, 2, 3}).hold_accepts = true;
+  f.receive(1, wire::Leave{}).answer_seal(1).answer_seal(2).answer_seal(3);
+  CHECK(f.got<wire::Propose>(1).empty());  // it goes
+  REQUIRE(f.got<wire::Propose>(2).size() == 1);
+  REQUIRE(f.got<wire::Propose>(3).size() == 1);
+  const wire::Install proposed = f.got<wire::Propose>(2)[0].install;
+  const wire::Accept accept{proposed.term, proposed.view.number};
+  f.receive(2, wire::Accept{proposed.term, 9}).receive(2, accept);
+  CHECK(f.got<wire::Install>(2).empty());
+  SECTION("the last accepts") {
+    f.receive(3, accept);
+    REQUIRE(f.got<wire::Install>(3).size() == 1);
+    CHECK(f.got<wire::Install>(3)[0] == proposed);
+    CHECK(f.members() == Ids{2, 3});
+  }
+  SECTION("the last dies") {
+    f.step(Coordinator::Closed{3, "reset"});
+    CHECK(f.got<wire::Install>(2).empty());  // it may come back
+    f.receive(1, wire::LinkLost{peer(3)}).receive(2, wire::LinkLost{peer(3)});
+    CHECK(f.got<wire::Install>(2).size() == 1);
+  }
+  SECTION("the last comes back, and the coordinator before had sealed it with a higher term") {
+    wire::Hello back = hello(3);
+    back.lineage = proposed.view.lineage;
+    back.view = 1;
+    back.promised = {proposed.term.count + 4, 5};
+    back.sealed = true;
+    f.step(Coordinator::Closed{3, "reset"}).step(Coordinator::Opened{4, "10.0.0.3"}).receive(4, back);
+    REQUIRE(f.got<wire::Propose>(4).size() == 1);
+    REQUIRE(f.got<wire::Propose>(2).size() == 2);
+    const wire::Term term = f.got<wire::Propose>(4)[0].install.term;
+    CHECK(term > back.promised);
+    f.receive(4, wire::Accept{term, proposed.view.number}).receive(2, accept);
+    CHECK(f.got<wire::Install>(2).empty());
+    f.receive(2, wire::Accept{term, proposed.view.number});
+    CHECK(f.got<wire::Install>(2).size() == 1);
+  }
+  SECTION("a newcomer does not hear of it") {
+    f.join(8);
+    CHECK(f.got<wire::Propose>(8).empty());
+  }
+}
+
+TEST_CASE("a coordinator without memory goes on with what one of the members has accepted", "[protocol]") {
+  Fixture f;
+  const wire::View old = view(4, {1, 2, 3});
+  wire::Install accepted = install(view(5, {1, 2}, 5));
+  accepted.term = {6, 3};
+  accepted.departures.push_back({peer(3), "p3", false, "no heartbeat for 600 ms"});
+  for (const ConnId conn : {1U, 2U, 3U}) {
+    wire::Hello back = hello(conn);
+    back.lineage = old.lineage;
+    back.view = old.number;
+    back.promised = accepted.term;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, back);
+  }
+  for (const ConnId conn : {1U, 2U, 3U}) {
+    wire::SealReply reply{f.got<wire::Seal>(conn).back().term, old.number, {}, {}, {install(old)}};
+    if (conn == 2) reply.accepted.push_back(accepted);
+    f.receive(conn, reply);
+  }
+  for (const ConnId conn : {1U, 2U, 3U}) {
+    wire::SealReply reply{f.got<wire::Seal>(conn).back().term, old.number, {}, {}, {}};
+    if (conn == 2) reply.accepted.push_back(accepted);
+    f.receive(conn, reply);
+  }
+  REQUIRE(f.got<wire::Install>(1).size() >= 2);
+  const wire::Install next = f.got<wire::Install>(1)[1];
+  CHECK(next.view == accepted.view);
+  CHECK(next.departures == accepted.departures);
+  CHECK(next.term > accepted.term);
+  // Who was removed is told why when it comes back, whoever removed it.
+  wire::Hello back = hello(3);
+  back.lineage = old.lineage;
+  back.view = old.number;
+  f.step(Coordinator::Opened{9, "10.0.0.3"}).receive(9, back);
+  REQUIRE(f.got<wire::Refuse>(9).size() == 1);
+  CHECK(f.got<wire::Refuse>(9)[0].text ==
+        "this peer was removed from the group while its connection was broken: no heartbeat for 600 ms");
 }
 
 TEST_CASE("a vote seals the group without removing anybody", "[protocol]") {
