@@ -1,6 +1,7 @@
 // Runs histories from seeds and says what broke.
 //
-//   sim                      the schedules of tests/sim/regress, then HAWSER_SIM_SEEDS histories from seed 1 on (an
+//   sim                      the schedules of tests/sim/regress (bugs once found; mutant_N_* show a planted mistake and
+//                            pass without it), then HAWSER_SIM_SEEDS histories from seed 1 on (an
 //                            environment variable; the default is chosen by CMakeLists.txt); with 3000 and more, all
 //                            rare states must be reached
 //   sim --long               the same with 1,000,000 histories
