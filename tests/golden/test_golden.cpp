@@ -276,7 +276,7 @@ Files invalid_files() {
       {"data-magic", "A control frame where a data frame is due", sample("StrandHello")},
       {"data-version", "Version 1", header_with(ack, 4, 1)},
       {"data-type-0", "Type 0", header_with(ack, 6, 0)},
-      {"data-type-8", "Type 8", header_with(ack, 6, 8)},
+      {"data-type-9", "Type 9", header_with(ack, 6, 9)},
       {"data-zero", "The byte that is 0 is not", header_with(ack, 7, 1)},
       {"data-checksum", "A flipped bit of the epoch", header_with(data, 8, 4, false)},
       {"data-length", "data over 4 MiB", header_with(data, 50, 0x41)},

@@ -2,7 +2,9 @@
 // nobody sleeps while there is something for him; and what the other end says of its place is not believed.
 #include "runtime/data/ring.hpp"
 
+#include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -103,16 +105,16 @@ TEST_CASE("places that cannot be are not believed", "[ring]") {
 TEST_CASE("two threads, a small ring, and nothing but bells to wake them", "[ring]") {
   constexpr std::uint64_t total = 8U << 20;
   Memory memory(1024);
-  std::atomic<std::uint32_t> for_reader{0};
-  std::atomic<std::uint32_t> for_writer{0};
-  const auto ring = [](std::atomic<std::uint32_t>& bell) {
+  std::atomic<int> for_reader{0};
+  std::atomic<int> for_writer{0};
+  const auto ring = [](std::atomic<int>& bell) {
     ++bell;
-    bell.notify_one();
+    bell.notify_all();
   };
   std::jthread writer([&] {
     std::uint64_t sent = 0;
-    for (std::uint32_t heard = 0; sent < total;) {
-      std::vector<std::byte> bytes(ring_grain * (1 + sent / ring_grain % 29));
+    for (int heard = 0; sent < total;) {
+      std::vector<std::byte> bytes(std::min(ring_grain * (1 + sent / ring_grain % 29), total - sent));
       for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = at(sent + i);
       for (std::size_t done = 0; done < bytes.size();) {
         const iovec part{bytes.data() + done, bytes.size() - done};
@@ -128,7 +130,7 @@ TEST_CASE("two threads, a small ring, and nothing but bells to wake them", "[rin
   });
   std::uint64_t wrong = 0;
   std::uint64_t got = 0;
-  for (std::uint32_t heard = 0; got < total;) {
+  for (int heard = 0; got < total;) {
     bool broken = false;
     const auto ready = memory.reader.readable(broken);
     REQUIRE(!broken);
