@@ -58,7 +58,7 @@ void Engine::give_out() noexcept {
   if (!ended_) ended_.emplace(Code::RESOURCE, "out of memory");
   while (!ops_.empty()) {
     const std::shared_ptr<OpRun> op = ops_.begin()->second;
-    detach(*op);
+    detach(*op, true);
     return_credit(*op);
     if (!op->restoring && op->overwritten()) op->next_restore = 0;
     while (op->snapshot && op->restore_some()) {
@@ -122,12 +122,15 @@ void Engine::step(const Member::Event& event) {
 }
 
 void Engine::perform(Actions& actions) {
+  const bool alone = gives_up_ || std::any_of(actions.begin(), actions.end(), [](const auto& action) {
+                       return std::holds_alternative<Member::Ended>(action);
+                     });
   for (protocol::Member::Action& action : actions) {
     if (auto* committed = std::get_if<protocol::OpCommitted>(&action)) {
       HAWSER_KILL_POINT("op.committed");
-      if (OpRun* op = find(committed->key)) finish(*op, {});
+      if (OpRun* op = find(committed->key)) finish(*op, {}, false);
     } else if (auto* failed = std::get_if<protocol::OpFailed>(&action)) {
-      if (OpRun* op = find(failed->key)) finish(*op, Status(failed->code, failed->text));
+      if (OpRun* op = find(failed->key)) finish(*op, Status(failed->code, failed->text), alone);
     } else if (auto* restarted = std::get_if<protocol::OpRestarted>(&action)) {
       if (OpRun* op = find(restarted->key)) {
         const auto keep = op->shared_from_this();
@@ -558,7 +561,7 @@ void Engine::copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, 
 }
 
 // Takes the buffers away from everybody who might still touch them. The user may have them back afterwards.
-void Engine::detach(OpRun& op) {
+void Engine::detach(OpRun& op, bool alone) {
   op.attempt.fetch_add(1);
   { const std::unique_lock wait(op.local_mutex); }
   bool receiving = std::any_of(op.receiving.begin(), op.receiving.end(), [](const Strand* s) { return s != nullptr; });
@@ -567,15 +570,15 @@ void Engine::detach(OpRun& op) {
     std::erase_if(link.bulk, [&](const auto& entry) { return entry.second.first.get() == &op; });
     std::erase_if(link.control, [&](const OutFrame& frame) { return frame.op.get() == &op; });
     std::erase_if(link.held, [&](const auto& entry) { return entry.second.frame.op.get() == &op; });
-    for (const auto& strand : link.strands) strand->detach(op);
+    for (const auto& strand : link.strands) strand->detach(op, alone);
   }
   std::fill(op.receiving.begin(), op.receiving.end(), nullptr);
   op.queued = 0;
 }
 
-void Engine::finish(OpRun& op, const Status& status) {
+void Engine::finish(OpRun& op, const Status& status, bool alone) {
   const auto keep = op.shared_from_this();
-  detach(op);
+  detach(op, alone);
   return_credit(op);
   if (op.restoring || (!status.ok() && op.overwritten())) {
     op.ending = status;
@@ -851,7 +854,9 @@ void Engine::fail_undecided(OpRun& op) {
         fmt::format("the deadline of {} ms passed and no coordinator could decide the operation", op.call.timeout_ms),
         actions);
   }
+  gives_up_ = true;
   perform(actions);
+  gives_up_ = false;
 }
 
 // ---------------------------------------------------------------------------------------------- user threads
@@ -917,8 +922,10 @@ void Engine::cancel(OpRun& op) {
     // The others may still commit it, so this is no CANCELLED, which would deny that.
     member_.abandon(op.key, Code::NO_COORDINATOR,
                     "the operation was cancelled while no coordinator was there to end it for all", actions);
+    gives_up_ = true;
   }
   perform(actions);
+  gives_up_ = false;
 }
 
 wire::OpKey Engine::next_key(std::uint64_t tag) {

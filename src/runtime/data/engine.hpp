@@ -265,9 +265,10 @@ class Engine {
   void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void contributed(OpRun& op);
   void unit_done(OpRun& op);
-  void finish(OpRun& op, const Status& status);
+  // alone: this member gives it up without the others.
+  void finish(OpRun& op, const Status& status, bool alone);
   void end(OpRun& op, const Status& status);
-  void detach(OpRun& op);
+  void detach(OpRun& op, bool alone = false);
   // What was overwritten is written back by the io threads, piece by piece; then the operation ends or begins again.
   void restore(OpRun& op);
   void restore_on(IoThread& thread, const std::shared_ptr<OpRun>& op);
@@ -353,7 +354,8 @@ class Engine {
   bool kicked_ = false;
   bool joined_ = false;
   bool leaving_ = false;
-  bool stopped_ = false;  // the io threads have ended
+  bool gives_up_ = false;  // what fails now is given up by this member alone
+  bool stopped_ = false;   // the io threads have ended
   std::uint64_t admitted_ = 0;
   bool admitting_ = false;
   std::optional<Status> ended_;

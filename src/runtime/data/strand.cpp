@@ -206,7 +206,10 @@ void Strand::shut() {
 
 void Strand::release() {
   if (poll_) poll_->close();
-  fd_.reset();
+  {
+    const std::lock_guard hold(guard);
+    fd_.reset();
+  }
   thread_.disown(*this);
 }
 
@@ -580,7 +583,10 @@ bool Strand::send_some() {
       if (ring_out_) add(padding.data(), ring_padding(body.size()), from_padding);
       if (is_switch(out[i])) break;  // the last one on the connection
     }
-    if (ring_out_) {
+    if (broken_) {
+      n = -1;
+      errno = ECONNABORTED;
+    } else if (ring_out_) {
       n = write_ring({iov, parts});
     } else {
       msghdr message{};
@@ -628,15 +634,20 @@ bool Strand::send_some() {
   return true;
 }
 
-void Strand::detach(const OpRun& op) {
+void Strand::detach(const OpRun& op, bool alone) {
   const std::lock_guard hold(guard);
   if (sink_.op.get() == &op) sink_ = Sink{};
-  for (OutFrame& frame : out) {
-    if (frame.op.get() != &op) continue;
+  const bool half_sent = out_offset_ != 0 && !out.empty() && out.front().op.get() == &op;
+  if (half_sent) {
+    OutFrame& frame = out.front();
     frame.payload = {zeros(), frame.payload.size()};
     frame.op.reset();
     frame.digests = false;
   }
+  std::erase_if(out, [&](const OutFrame& frame) { return frame.op.get() == &op; });
+  if (!half_sent || !alone) return;
+  broken_ = true;
+  if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);  // the io thread notices
 }
 
 void Strand::drop_sink(const OpRun& op) {

@@ -107,8 +107,10 @@ class Strand : public std::enable_shared_from_this<Strand> {
   // When anything last came from the other end, by io::now_ms. Any thread.
   [[nodiscard]] std::int64_t heard() const { return heard_ms_.load(); }
 
-  // By the engine, under its mutex: nothing of this attempt is touched any more when it returns.
-  void detach(const OpRun& op);
+  // By the engine, under its mutex: nothing of this attempt is touched any more when it returns. Of a frame that is
+  // half sent the rest is zeros, which nobody takes in when the group has ended the attempt; when this member gives it
+  // up alone, the connection ends in the middle instead.
+  void detach(const OpRun& op, bool alone);
   void drop_sink(const OpRun& op);  // only what comes in
   void push(OutFrame frame);        // behind what is queued
   // Everything that was to be sent and was not acknowledged, in order; the strand is dead.
@@ -210,6 +212,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool untaken_ = false;                 // and that was not taken
   bool whole_ = false;                   // stash_ is for an operation that is here, not for one that may come
   Sink sink_;                            // guarded by `guard`
+  bool broken_ = false;                  // likewise: nothing more may be sent
   std::array<std::byte, 8> carry_ = {};  // bytes of an element that is not whole yet
   std::size_t carried_ = 0;
 

@@ -2,6 +2,7 @@
 // damaged. Peers are lost here by abort, which breaks their connections as a kill does; real kills:
 // bindings/python/tests and the stress command.
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <latch>
 #include <thread>
@@ -143,4 +144,39 @@ TEST_CASE("survivors dwindle to one, who still has its step", "[loss]") {
     options.min_participants = 2;
     expect(hawser_barrier(comms[i].get(), &options, nullptr), HAWSER_TOO_FEW, "min_participants");
   });
+}
+
+// What of a frame is not sent when its sender gives up must not look like data: the other one could have all it needs
+// by then and decide alone that the result counts.
+TEST_CASE("a member that gives up in the middle of its last frame spoils nothing", "[loss]") {
+  constexpr std::size_t count = 1U << 20;
+  const Coordinator coordinator(200);
+  std::uint32_t moment = 1;
+  for (int round = 0; round < 60; ++round) {
+    const auto comms = make_group(coordinator, 2, [&](hawser_comm_config_t& config) {
+      config.transport = round % 2 == 0 ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
+    });
+    moment = moment * 1664525U + 1013904223U;
+    in_threads(2, [&, moment](std::uint32_t i) {
+      const std::vector<float> send(count, i == 0 ? 1.0F : 2.0F);
+      std::vector<float> recv(count, -1.0F);
+      expect(hawser_barrier(comms[i].get(), nullptr, nullptr), HAWSER_OK, "barrier");
+      if (i == 1) {
+        hawser_op_t* op = nullptr;
+        expect(hawser_all_reduce_start(comms[i].get(), send.data(), recv.data(), count, HAWSER_F32, HAWSER_SUM, nullptr,
+                                       &op),
+               HAWSER_OK, "start");
+        const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(moment % 4000);
+        while (std::chrono::steady_clock::now() < until) std::this_thread::yield();
+        expect(hawser_comm_abort(comms[i].get()), HAWSER_OK, "abort");
+        hawser_op_release(op);
+        return;
+      }
+      hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+      expect(hawser_all_reduce(comms[i].get(), send.data(), recv.data(), count, HAWSER_F32, HAWSER_SUM, nullptr, &info),
+             HAWSER_OK, "all_reduce");
+      const float sum = info.participants == 2 ? 3.0F : 1.0F;
+      for (const float value : recv) check(value == sum, "an element is " + std::to_string(value));
+    });
+  }
 }
