@@ -69,7 +69,9 @@ void Checker::decided(std::uint32_t group, const wire::Install& install) {
     }
     const std::set<PeerId>& agreed = proposals_[{install.term, view.number}].accepted;
     const wire::View& old = before->second.install.view;
-    const bool found = protocol::is_majority(old, stay) && (agreed.empty() || protocol::is_majority(old, agreed));
+    // What a coordinator found in its log it does not ask about; if the log is lost after that, so may be the view.
+    const bool kept = agreed.empty() ? !world_.settings.log : protocol::is_majority(old, agreed);
+    const bool found = protocol::is_majority(old, stay) && kept;
     if (!found) lineage.halved = true;
   } else if (view.number == 1 && (view.epoch != 1 || view.generation != 1 || view.members.empty())) {
     violation("the first view has epoch {}, generation {} and {} members", view.epoch, view.generation,

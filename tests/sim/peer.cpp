@@ -350,10 +350,18 @@ void Peer::coordinator_lost() {
   if (world_.settings.coordinators == 1) return;
   const Micros before = std::exchange(coordinator_lost_at_, world_.scheduler.now());
   if (before >= 0 && coordinator_lost_at_ - before < 3 * world_.settings.timeout()) disturb();
+  if (searches_long()) disturb();
   if (control_broken_at_ >= 0 && coordinator_lost_at_ - control_broken_at_ < 2 * world_.settings.timeout()) disturb();
 }
 
+// Going through the list of coordinators takes so long that others may have gone on without it.
+bool Peer::searches_long() const {
+  const Settings& s = world_.settings;
+  return s.coordinators > 1 && 4 * s.coordinators * s.control_delay > s.timeout() / 2;
+}
+
 void Peer::control_broken() {
+  if (searches_long() || (world_.settings.coordinators > 1 && !is_member())) disturb();
   // Twice in a row, and where there are several coordinators it may be asking at the wrong one for too long.
   const Micros before = std::exchange(control_broken_at_, world_.scheduler.now());
   const Micros last = std::max(before, coordinator_lost_at_);
@@ -761,7 +769,10 @@ void Peer::deadline(const wire::OpKey& key, bool voted) {
 // more it must not happen.
 void Peer::abandoned() {
   if (state_ == State::gone) return;
-  if (world_.settled && !world_.is_excused(group_) && !world_.checker.is_forgotten(lineage_)) {
+  // Two view changes, one after the other: the vote may have come too late for the first.
+  const Settings& s = world_.settings;
+  const bool in_time = 2 * (14 * s.control_delay + 2 * s.persist) < 2 * s.timeout();
+  if (world_.settled && in_time && !world_.is_excused(group_) && !world_.checker.is_forgotten(lineage_)) {
     violation("{}: nobody has decided an operation though nothing is wrong", name_);
   }
   if (world_.quiet || random_.chance(0.5)) abort();

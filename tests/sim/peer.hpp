@@ -116,6 +116,7 @@ class Peer {
   void connect();
   void coordinator_failed();
   void abandoned();
+  [[nodiscard]] bool searches_long() const;
   [[nodiscard]] bool is_sealed() const { return machine_.ledger().is_sealed(); }
   void wake();
   void ended(Code code, const std::string& text);

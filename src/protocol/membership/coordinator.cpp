@@ -501,7 +501,8 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
   std::vector<std::string> names;
   std::vector<bool> away;
   for (const auto& member : group.view.members) {
-    if (group.doomed.contains(member.peer.id)) continue;
+    if (group.doomed.contains(member.peer.id) || peers_.at(member.peer.id).leaving) continue;
+    if (group.pending && !contains(group.pending->install.view, member.peer.id)) continue;  // it goes already
     names.push_back(fmt::format("rank {} ({})", &member - group.view.members.data(), member.peer.name));
     members.push_back(member.peer.id);
     away.push_back(peers_.at(member.peer.id).conn == 0);
