@@ -168,7 +168,7 @@ void Checker::judged(const protocol::Coordinator& coordinator, const std::string
     return world_.network.has_stood(a.index(), b.index(), since);
   };
   const auto serves = [&](const Peer& third, const Peer& other) {
-    const bool sound = world_.scheduler.alive(third.actor()) && !third.disturbed();
+    const bool sound = world_.scheduler.alive(third.actor()) && !third.disturbed() && !third.asked_to_leave();
     return &third != &judged && &third != &other && sound && stood(third, judged) && stood(third, other);
   };
   for (const Peer* other : members) {

@@ -267,6 +267,7 @@ int run_one(const Arguments& arguments) {
 }
 
 struct Totals {
+  std::uint64_t histories = 0;
   std::uint64_t events = 0;
   std::uint64_t broken = 0;
   Counters counters;
@@ -278,6 +279,7 @@ Totals run_share(const Arguments& arguments, std::uint64_t job) {
   for (std::uint64_t seed = arguments.from + job; seed <= arguments.to; seed += arguments.jobs) {
     const Settings settings = hawser::sim::draw_settings(seed, arguments.focus);
     const Outcome outcome = run_history(settings, false, totals.counters);
+    ++totals.histories;
     totals.events += outcome.events;
     if (!outcome.broken.empty()) {
       ++totals.broken;
@@ -326,6 +328,7 @@ bool run_jobs(const Arguments& arguments, Totals& totals) {
     close(child.result);
     int status = 0;
     good = waitpid(child.pid, &status, 0) == child.pid && status == 0 && good;
+    totals.histories += share.histories;
     totals.events += share.events;
     totals.broken += share.broken;
     totals.counters.add(share.counters);
@@ -376,8 +379,8 @@ int main(int argc, char** argv) {
   const std::uint64_t kept = run_regressions(totals);
   const bool complete = run_jobs(*arguments, totals);
   if (!complete) fmt::print("a part of the run ended by itself\n");
-  fmt::print("{} schedules that failed once, {} histories, {} events, {} failed\n", kept,
-             arguments->to - arguments->from + 1, totals.events, totals.broken);
+  fmt::print("{} schedules that failed once, {} histories, {} events, {} failed\n", kept, totals.histories,
+             totals.events, totals.broken);
   std::uint64_t missing = 0;
   for (std::size_t i = 0; i < Counters::size; ++i) {
     const bool reached = totals.counters.value(i) > 0;
