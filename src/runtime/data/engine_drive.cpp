@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 
 #include "runtime/data/engine.hpp"
 #include "runtime/data/io_thread.hpp"
@@ -58,7 +59,11 @@ void Engine::drive(OpRun& op) {
     const Lock lock(mutex_);
     // Beside others it would read their data, and those want the io threads.
     if (op.ended || !op.small || ops_.size() != 1 || op.participants.size() > driven_strands_max) return;
-    strands.reserve(op.participants.size());
+    try {
+      strands.reserve(op.participants.size());
+    } catch (const std::bad_alloc&) {
+      return;  // the io threads do it
+    }
     for (const PeerId& id : op.participants) {
       const auto link = links_.find(id);
       if (link == links_.end()) continue;
@@ -68,6 +73,7 @@ void Engine::drive(OpRun& op) {
     }
   }
   for (const auto& strand : strands) strand->lend();
+  // The operation goes on whatever happens to its caller, so nothing may be thrown from here.
   try {
     read_until_over(op, strands);
   } catch (const std::bad_alloc&) {

@@ -119,12 +119,15 @@ void sweep_work(const std::string& name, const Make& make) {
         const std::string sentence = hawser_last_error();
         const hawser_status_t first = mine;
         CHECK((mine != HAWSER_RESOURCE || pair->works[0]->untouched()));
-        bool alive = true;
-        while (mine == HAWSER_RESOURCE) {
+        const auto is_member = [&] {
           hawser_view_t view = HAWSER_VIEW_INIT;
-          alive = hawser_comm_view(pair->comms[0].get(), &view) == HAWSER_OK;
-          if (!alive) break;
+          return hawser_comm_view(pair->comms[0].get(), &view) == HAWSER_OK;
+        };
+        // Also after a success: its thread may have read more than it was waiting for.
+        bool alive = is_member();
+        while (alive && mine == HAWSER_RESOURCE) {
           mine = pair->works[0]->call(pair->comms[0].get());
+          alive = is_member();
         }
         other.join();
         INFO(name << ": " << hawser_status_name(first) << ": " << sentence << "; then " << hawser_status_name(mine)
@@ -133,12 +136,9 @@ void sweep_work(const std::string& name, const Make& make) {
         CHECK((first == HAWSER_OK || (may_lack && first == HAWSER_RESOURCE)));
         CHECK(theirs == HAWSER_OK);
         CHECK(pair->works[1]->right());
-        if (alive) {
-          CHECK(mine == HAWSER_OK);
-          CHECK(pair->works[0]->right());
-        } else {
-          ++ended;
-        }
+        if (alive) CHECK(mine == HAWSER_OK);
+        if (mine == HAWSER_OK) CHECK(pair->works[0]->right());
+        if (!alive) ++ended;
         if (!alive || mine != HAWSER_OK || theirs != HAWSER_OK) pair = std::make_unique<Pair>(make);
         if (failed) launch();
       });
