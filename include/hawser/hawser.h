@@ -155,7 +155,7 @@ typedef struct hawser_comm_config {
   const char *name;         /**< shown to others in logs and errors, at most 64 bytes of UTF-8; NULL: "HOST/PID" */
   uint32_t group;           /**< peers of equal group compute together; groups never wait for one another */
   uint32_t min_size;        /**< members that must be there before a new group starts, 0 = 1 */
-  uint32_t strands;         /**< TCP connections to each ring neighbour, 0 = 4; at most 64 */
+  uint32_t strands;         /**< TCP connections to each ring neighbour, 0: as many as help; at most 64 */
   uint32_t io_threads;      /**< threads that move data, 0 = one per 2 cores, at most 4 */
   const char *listen;       /**< address for connections of other peers, "HOST" or "HOST:PORT"; NULL: every local address,
                                  or loopback only when the coordinator is reached over loopback and listens only there */

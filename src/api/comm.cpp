@@ -55,7 +55,6 @@ Call::~Call() {
 
 namespace {
 
-constexpr std::uint32_t strands_default = 4;
 constexpr std::uint32_t strands_max = 64;
 constexpr std::uint32_t io_threads_max = 64;
 
@@ -97,7 +96,7 @@ Status read_config(const hawser_comm_config_t* given, Comm& comm) {
     return {Code::INVALID_ARGUMENT, fmt::format("min_size {} is more than the {} members a group can have",
                                                 config.min_size, runtime::members_max)};
   }
-  options.strands = config.strands == 0 ? strands_default : config.strands;
+  options.strands = config.strands;  // 0: automatic
   if (options.strands > strands_max) {
     return {Code::INVALID_ARGUMENT, fmt::format("strands is {}; at most {}", config.strands, strands_max)};
   }

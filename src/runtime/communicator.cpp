@@ -123,6 +123,9 @@ class Communicator::Control {
   void meet(const Member::Meet& meet);
   void part(PeerId peer);
   void view_installed(const Member::ViewInstalled& installed);
+  void strands_wanted(PeerId peer, std::uint32_t count);
+  [[nodiscard]] std::optional<bool> dials_neighbour(PeerId peer) const;
+  void dial_bulk(PeerId peer, std::uint32_t count);
   void dial(StrandKey key);
   void dial_failed(StrandKey key, const Status& why);
   void dial_again(StrandKey key);
@@ -157,9 +160,10 @@ class Communicator::Control {
   std::map<StrandKey, Dial> dials_;
   std::map<std::uint64_t, Incoming> incoming_;
   std::uint64_t incoming_ids_ = 0;
-  std::set<StrandKey> up_;                   // strands that this end dialled and that stand
-  std::size_t unresolved_ = 0;               // coordinator addresses in a row whose names do not resolve
-  std::map<PeerId, std::int64_t> reported_;  // suspected since
+  std::set<StrandKey> up_;                       // strands that this end dialled and that stand
+  std::size_t unresolved_ = 0;                   // coordinator addresses in a row whose names do not resolve
+  std::map<PeerId, std::int64_t> reported_;      // suspected since
+  std::map<std::string, std::uint32_t> helped_;  // bulk strands, by the host they went to
   wire::View view_;
   bool ended_ = false;
 
@@ -267,6 +271,8 @@ void Communicator::Control::perform(ControlTask& task) {
     } else {
       watch_links();  // the other end dials
     }
+  } else if (auto* more = std::get_if<StrandsWanted>(&task)) {
+    strands_wanted(more->peer, more->count);
   } else if (auto* ended = std::get_if<Member::Ended>(&task)) {
     // Who left in order may have a last Done on its way; of any other end the others learn by the strands, too.
     if (ended->code != Code::OK) engine_->part_all();
@@ -501,15 +507,59 @@ void Communicator::Control::view_installed(const Member::ViewInstalled& installe
   const auto rank = static_cast<std::size_t>(self - members.begin());
   std::set<PeerId> neighbours;
   for (const std::size_t other : {(rank + 1) % members.size(), (rank + members.size() - 1) % members.size()}) {
-    // Whoever stands later in the view dials, as with the first strand.
-    if (other < rank) neighbours.insert(members[other].peer.id);
+    neighbours.insert(members[other].peer.id);
   }
   for (const PeerId& peer : neighbours) {
-    for (std::uint32_t index = 1; index <= options_.strands; ++index) {
-      if (!up_.contains({peer, index})) dial({peer, index});
+    std::uint32_t count = options_.strands;
+    if (count == strands_auto) {
+      if (const auto met = met_.find(peer); met != met_.end()) {
+        if (const auto helped = helped_.find(met->second.info.host); helped != helped_.end()) {
+          engine_->strands_helped(peer, helped->second);
+        }
+      }
+      count = engine_->strands_wanted(peer);
     }
+    strands_wanted(peer, count);
   }
   watch_links();
+}
+
+// Whether this end dials, of two neighbours in the ring: who stands later in the view does, as with the first strand.
+std::optional<bool> Communicator::Control::dials_neighbour(PeerId peer) const {
+  const auto& members = view_.members;
+  std::size_t self = members.size();
+  std::size_t other = members.size();
+  for (std::size_t rank = 0; rank < members.size(); ++rank) {
+    if (members[rank].peer.id == engine_->self()) self = rank;
+    if (members[rank].peer.id == peer) other = rank;
+  }
+  if (self == other || self == members.size() || other == members.size()) return std::nullopt;
+  if ((self + 1) % members.size() != other && (other + 1) % members.size() != self) return std::nullopt;
+  return other < self;
+}
+
+// Strands are added while they help (Rope), unless the user gave a number. Either end may find that, for its own
+// direction.
+void Communicator::Control::strands_wanted(PeerId peer, std::uint32_t count) {
+  const auto dials = dials_neighbour(peer);
+  if (!dials) return;
+  if (options_.strands == strands_auto) {
+    if (const auto met = met_.find(peer); met != met_.end()) {
+      std::uint32_t& helped = helped_[met->second.info.host];
+      helped = std::max(helped, count);
+    }
+    if (!*dials) {
+      if (count > strands_near) engine_->ask_strands(peer, count);
+      return;
+    }
+  }
+  if (*dials) dial_bulk(peer, options_.strands == strands_auto ? count : options_.strands);
+}
+
+void Communicator::Control::dial_bulk(PeerId peer, std::uint32_t count) {
+  for (std::uint32_t index = 1; index <= count; ++index) {
+    if (!up_.contains({peer, index})) dial({peer, index});
+  }
 }
 
 void Communicator::Control::dial(StrandKey key) {

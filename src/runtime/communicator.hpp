@@ -19,6 +19,8 @@ namespace hawser::runtime {
 inline constexpr std::size_t name_bytes_max = wire::name_bytes_max;
 inline constexpr std::size_t members_max = wire::members_max;
 
+inline constexpr std::uint32_t strands_auto = 0;  // bulk strands are added while they help
+
 struct CommOptions {
   // From what users write; BAD_ADDRESS names the option and what is wrong with it.
   Status set_coordinators(std::string_view text);
@@ -30,7 +32,7 @@ struct CommOptions {
   std::string name;
   std::uint32_t group = 0;
   std::uint32_t min_size = 1;
-  std::uint32_t strands = 4;
+  std::uint32_t strands = strands_auto;
   std::uint32_t io_threads = 1;
   std::uint32_t straggler_ms = 0;  // 0: whoever is slow to enter an operation is waited for
   bool shares_memory = true;       // with peers of the same host

@@ -101,9 +101,9 @@ void add_bench_command(CLI::App& app, Action& action) {
   command->add_option("--op", options.redops, "Reductions: sum, avg, prod, min, max, a list, or all")
       ->check(redop_list())
       ->capture_default_str();
-  command->add_option("--strands", options.strands, "Connections to each neighbour")
+  command->add_option("--strands", options.strands, "Connections to each neighbour; 0: as many as help")
       ->type_name("N")
-      ->check(CLI::Range(1, 64))
+      ->check(CLI::Range(0, 64))
       ->capture_default_str();
   command->add_option("--io-threads", options.io_threads, "Threads that move data; 0: the library's choice")
       ->type_name("N")

@@ -25,7 +25,7 @@ struct BenchOptions {
   std::uint64_t factor = 4;
   std::string dtypes = "f32";
   std::string redops = "sum";
-  std::uint32_t strands = 4;
+  std::uint32_t strands = 0;
   std::uint32_t io_threads = 0;
   std::uint32_t in_flight = 1;
   std::uint32_t iters = 20;

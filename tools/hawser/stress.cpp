@@ -190,9 +190,9 @@ void add_stress_command(CLI::App& app, Action& action) {
       ->type_name("P")
       ->check(CLI::Range(0, 100))
       ->capture_default_str();
-  command->add_option("--strands", options.strands, "Connections to each neighbour")
+  command->add_option("--strands", options.strands, "Connections to each neighbour; 0: as many as help")
       ->type_name("N")
-      ->check(CLI::Range(1, 64))
+      ->check(CLI::Range(0, 64))
       ->capture_default_str();
   command
       ->add_option("--transport", options.transport,

@@ -42,7 +42,7 @@ struct StressOptions {
   std::uint32_t op_timeout_ms = 30000;
   std::uint32_t hang_bound_ms = 5000;
   std::uint32_t cancel_percent = 0;
-  std::uint32_t strands = 4;
+  std::uint32_t strands = 0;
   std::uint32_t io_threads = 0;
   std::string transport = "mixed";
   bool keep_hung = false;

@@ -408,6 +408,11 @@ void Engine::return_credit(OpRun& op) {
   }
 }
 
+// As much as arrives before their Begin can, so that a long way is not empty until then.
+std::size_t Engine::eager_limit(const Link& link) {
+  return std::clamp(link.rope.under_way() / 2, eager_bytes_near, eager_bytes_max);
+}
+
 void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
   if (!op.schedule.sends(step)) return;
   const std::uint32_t rank = op.to(step);
@@ -415,7 +420,7 @@ void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
   if (!partner.begun) {
     const std::size_t bytes = op.sent_bytes(slice, step);
     Link& link = links_[op.participants[rank]];
-    if (link.eager_out + bytes > eager_bytes_max) {
+    if (link.eager_out + bytes > eager_limit(link)) {
       partner.held.push_back({slice, step});
       return;
     }

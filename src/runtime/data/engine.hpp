@@ -23,13 +23,15 @@
 #include "protocol/membership/member.hpp"
 #include "runtime/data/op_run.hpp"
 #include "runtime/data/patience.hpp"
+#include "runtime/data/rope.hpp"
 #include "runtime/data/strand.hpp"
 #include "runtime/log_limit.hpp"
 
 namespace hawser::runtime {
 
-// Sent before the receiver has posted its buffers; it keeps that much per peer and no more.
-inline constexpr std::size_t eager_bytes_max = 1U << 20;
+// Sent before the receiver has posted its buffers. It keeps that much per peer and no more.
+inline constexpr std::size_t eager_bytes_max = 8U << 20;
+inline constexpr std::size_t eager_bytes_near = 1U << 20;  // where no more than that is under way
 
 struct StrandLost {
   PeerId peer;
@@ -38,11 +40,15 @@ struct StrandLost {
   bool link_lost = false;  // it was the last one to that peer, and nothing replaces it
   std::string why;
 };
+struct StrandsWanted {  // so many bulk strands to a ring neighbour
+  PeerId peer;
+  std::uint32_t count = 0;
+};
 // Orders for the control thread.
 using ControlTask =
     std::variant<protocol::Member::SendControl, protocol::Member::CloseControl, protocol::Member::Listen,
                  protocol::Member::Meet, protocol::Member::Part, protocol::Member::ViewInstalled,
-                 protocol::Member::Ended, protocol::Member::Tick, StrandLost>;
+                 protocol::Member::Ended, protocol::Member::Tick, StrandLost, StrandsWanted>;
 
 struct EngineMetrics {
   std::uint64_t bytes_sent = 0;
@@ -99,6 +105,11 @@ class Engine {
   std::deque<ControlTask> take_tasks();
   void add_strand(PeerId peer, std::uint32_t index, bool dialled, io::UniqueFd fd, std::vector<std::uint8_t> received,
                   std::vector<std::uint8_t> unsent);
+  // How many bulk strands help, as far as is known; by the number for the next connection to the same place.
+  std::uint32_t strands_wanted(PeerId peer);
+  void strands_helped(PeerId peer, std::uint32_t count);
+  // Asks the other end, which dials.
+  void ask_strands(PeerId peer, std::uint32_t count);
   // When on_time is due next.
   std::optional<std::int64_t> next_deadline();
   void on_time();
@@ -150,6 +161,9 @@ class Engine {
   // This frame has gone out whole.
   void on_sent(Strand& strand, std::deque<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
+  // What the kernel says of the strand's way; gives the bytes a second that it may send, 0: no limit.
+  std::uint64_t on_path(Strand& strand, const io::TcpPath& path);
+  void on_ping(Strand& strand, const wire::FrameHeader& header);
   void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
   [[nodiscard]] bool shares_memory() const { return shares_memory_; }
   void on_shared() { ++shared_; }     // a strand sends by shared memory from now on
@@ -165,12 +179,14 @@ class Engine {
     wire::FrameHeader header;
     ByteBuffer payload;
   };
-  // Units in the order in which they are sent: priority, then age of the operation, then slice; later steps first.
+  // Units in the order in which they are sent: priority, then age of the operation, then place (queue_unit); later
+  // steps first.
   struct BulkKey {
     std::int32_t priority = 0;  // negated: smaller goes first
     std::uint64_t order = 0;
-    std::uint32_t slice = 0;
+    std::uint64_t place = 0;
     std::uint32_t step = 0;  // negated likewise
+    std::uint32_t slice = 0;
     std::uint64_t attempt = 0;
     auto operator<=>(const BulkKey&) const = default;
   };
@@ -191,6 +207,8 @@ class Engine {
     std::size_t eager_out = 0;  // bytes sent for calls the peer has not entered yet
     std::size_t stashed = 0;    // bytes kept here of its calls
     std::int64_t heard_ms = 0;  // when the other end was last heard, on strands that are lost
+    Rope rope;
+    std::uint32_t strands_told = 0;  // StrandsWanted, to the control thread
 
     // By way of others, while there is no strand (engine_relay.cpp).
     std::int64_t down_ms = 0;               // since when
@@ -289,6 +307,8 @@ class Engine {
   void taken_in(Strand& strand, std::size_t bytes);
   void acknowledged(Strand& strand, std::uint32_t count);
   void wake(Link& link);
+  static std::size_t eager_limit(const Link& link);
+  void want_strands(Link& link);
   static bool carries_control(const Link& link, const Strand& strand);
   static bool carries_bulk(const Link& link, const Strand& strand);
   void forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced = false);

@@ -295,9 +295,16 @@ void Engine::send_small(Link& link, wire::FrameHeader header, std::vector<std::u
   wake(link);
 }
 
+// Of the units that are ready those go first that are furthest: what came last is still in the cache, and little is
+// open at a time. On a long way that would leave it empty at the end, when each step of the last slices waits for the
+// one before: there a step goes so many slices later than the one before as are under way meanwhile.
 void Engine::queue_unit(Link& link, OpRun& op, OpRun::Unit unit) {
   ++op.queued;
-  link.bulk.emplace(BulkKey{-op.call.priority, op.order, unit.slice, ~unit.step, op.attempt.load()},
+  std::uint64_t place = unit.slice;
+  if (op.schedule.shape() == plan::Shape::ring) {
+    place += unit.step * (link.rope.under_way() / std::max<std::size_t>(1, op.sent_bytes(unit.slice, unit.step)));
+  }
+  link.bulk.emplace(BulkKey{-op.call.priority, op.order, place, ~unit.step, unit.slice, op.attempt.load()},
                     std::pair{op.shared_from_this(), unit});
 }
 
@@ -360,6 +367,61 @@ void Engine::on_lost(Strand& strand, const std::string& why) {
   if (!strand.shared.lost) forget(strand, why, io::now_ms());
 }
 
+std::uint64_t Engine::on_path(Strand& strand, const io::TcpPath& path) {
+  const Lock lock(mutex_);
+  const auto it = links_.find(strand.peer());
+  if (it == links_.end() || strand.shared.lost) return 0;
+  Link& link = it->second;
+  if (strand.index() == 0) {
+    link.rope.round_trip(path.min_rtt_us);
+  } else {
+    link.rope.sample(strand.index(), path, now_us());
+  }
+  want_strands(link);
+  return link.rope.pace(strand.index());
+}
+
+void Engine::want_strands(Link& link) {
+  if (link.rope.wanted() <= link.strands_told) return;
+  link.strands_told = link.rope.wanted();
+  task(StrandsWanted{link.peer, link.strands_told});
+}
+
+// The other end finds that more would help; this one dials.
+void Engine::on_ping(Strand& strand, const wire::FrameHeader& header) {
+  if (header.check == 0) return;
+  const Lock lock(mutex_);
+  const auto it = links_.find(strand.peer());
+  if (it == links_.end() || strand.shared.lost) return;
+  it->second.rope.remember(header.check);
+  want_strands(it->second);
+}
+
+std::uint32_t Engine::strands_wanted(PeerId peer) {
+  const Lock lock(mutex_);
+  const auto it = links_.find(peer);
+  return it == links_.end() ? strands_near : it->second.rope.wanted();
+}
+
+void Engine::strands_helped(PeerId peer, std::uint32_t count) {
+  const Lock lock(mutex_);
+  if (const auto it = links_.find(peer); it != links_.end()) it->second.rope.remember(count);
+}
+
+void Engine::ask_strands(PeerId peer, std::uint32_t count) {
+  const Lock lock(mutex_);
+  const auto it = links_.find(peer);
+  if (it == links_.end()) return;
+  for (const auto& strand : it->second.strands) {
+    if (strand->index() != 0) continue;
+    OutFrame frame;
+    frame.header.type = wire::FrameType::ping;
+    frame.header.check = count;
+    strand->push(std::move(frame));
+    schedule(*strand);
+  }
+}
+
 void Engine::on_silent(Strand& strand, const std::string& why) {
   const Lock lock(mutex_);
   if (!strand.shared.lost) forget(strand, why, strand.heard());
@@ -378,6 +440,8 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   Link& link = it->second;
   const auto keep = strand.shared_from_this();
   std::erase(link.strands, keep);
+  link.rope.lost(strand.index());
+  if (strand.index() == 0) link.strands_told = 0;  // what was asked for may not have come there
   link.heard_ms = std::max(link.heard_ms, heard_ms);
   link.stashed -= std::exchange(strand.shared.stashing, 0);
   if (link.strands.empty()) link.down_ms = io::now_ms();

@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 
 #include "base/log.hpp"
@@ -24,7 +25,12 @@ constexpr std::size_t read_bytes_per_event = 1U << 20;
 constexpr std::size_t sends_per_event = 8;
 constexpr std::size_t frames_per_send = 16;
 constexpr std::size_t read_ahead_bytes =
-    16384;  // of what follows a header: small frames together, large ones not copied twice
+    16384;                            // of what follows a header: small frames together, large ones not copied twice
+constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows of the way
+constexpr int near_window_bytes = 512 << 10;
+constexpr int far_unsent_bytes = 128 << 10;
+constexpr double pace_step = 0.02;  // smaller changes are not worth a system call
+constexpr const char* far_control = "bbr";
 constexpr std::size_t in_place_bytes_min = 4096;  // less is cheaper through the buffer, with the next header
 
 // What is sent of a frame whose operation is gone: the receiver throws it away.
@@ -77,6 +83,7 @@ void Strand::open(uv_loop_t* loop) {
   }
   poll_->attach(reinterpret_cast<uv_handle_t*>(&poll_->handle), poll_);
   offer_memory();
+  look_at_path(io::now_ms());
   parse();
   if (ring_in_) read_ring();
   if (!closed_) pump();
@@ -263,6 +270,37 @@ bool Strand::ask_kernel(std::int64_t now) {
   return true;
 }
 
+// What the engine decides by, and the socket too.
+void Strand::look_at_path(std::int64_t now) {
+  if (now - path_ms_ < path_ms) return;
+  path_ms_ = now;
+  const auto path = io::tcp_path(fd_.get());
+  if (!path) return;
+  suit_path(path->min_rtt_us);
+  const std::uint64_t pace = engine_.on_path(*this, *path);
+  const auto difference = static_cast<double>(pace) - static_cast<double>(pace_);
+  if (way_ != Way::far || std::abs(difference) <= pace_step * static_cast<double>(pace_)) return;
+  io::limit_pace(fd_.get(), pace);
+  pace_ = pace;
+}
+
+// Near: what is under way should stay in the cache. Far: many a window must be under way, losses are no sign of
+// congestion, and what the kernel has taken goes over this strand, however slow that is.
+void Strand::suit_path(std::int64_t rtt_us) {
+  if (index_ == 0 || rtt_us == 0) return;
+  if (rtt_us < near_rtt_us && way_ != Way::near) {
+    if (!usual_control_.empty()) io::set_congestion_control(fd_.get(), usual_control_);
+    if (way_ == Way::far) io::limit_unsent(fd_.get(), 0);
+    io::limit_window(fd_.get(), near_window_bytes);
+    way_ = Way::near;
+  } else if (rtt_us >= far_rtt_us && way_ == Way::unknown) {
+    usual_control_ = io::congestion_control(fd_.get());
+    io::set_congestion_control(fd_.get(), far_control);
+    io::limit_unsent(fd_.get(), far_unsent_bytes);
+    way_ = Way::far;
+  }
+}
+
 void Strand::ping() {
   {
     const std::lock_guard hold(guard);
@@ -402,6 +440,7 @@ void Strand::parse() {
 
 void Strand::begin_frame() {
   if (header_.type == wire::FrameType::ping || header_.type == wire::FrameType::share) {
+    if (header_.type == wire::FrameType::ping) engine_.on_ping(*this, header_);
     reading_ = Reading::header;
     return header_.type == wire::FrameType::share ? on_share() : void();
   }
@@ -538,6 +577,7 @@ void Strand::push(OutFrame frame) {
 
 void Strand::pump() {
   if (closed_ || !poll_) return;
+  if (index_ != 0) look_at_path(io::now_ms());
   for (std::size_t i = 0; i < sends_per_event; ++i) {
     if (!engine_.fill(*this)) {
       want_write_ = false;

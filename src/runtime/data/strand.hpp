@@ -160,6 +160,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::byte* scratch();
   void fail(const std::string& why);
   void ping();
+  void look_at_path(std::int64_t now);
+  void suit_path(std::int64_t rtt_us);
 
   // Over shared memory (strand_ring.cpp).
   [[nodiscard]] bool is_same_host() const;
@@ -197,7 +199,12 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool want_write_ = false;
   bool closed_ = false;
   std::atomic<std::int64_t> heard_ms_;
-  std::int64_t sent_ms_;         // when the kernel last took bytes
+  std::int64_t sent_ms_;      // when the kernel last took bytes
+  std::int64_t path_ms_ = 0;  // when it was last asked about the path
+  enum class Way : std::uint8_t { unknown, near, far };
+  Way way_ = Way::unknown;       // what the socket is set up for
+  std::uint64_t pace_ = 0;       // bytes a second that the kernel was told; 0: no limit
+  std::string usual_control_;    // of congestion, before that was changed
   std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
   Reading reading_ = Reading::header;

@@ -1,0 +1,128 @@
+// Pacing and the number of strands; see the header.
+#include "runtime/data/rope.hpp"
+
+namespace hawser::runtime {
+namespace {
+
+constexpr double rate_floor = 125e6;       // bytes a second, while nothing is known
+constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did nothing
+
+constexpr double step_up = 1.06;    // a round trip without a queue
+constexpr double step_down = 0.85;  // at most
+constexpr double kept_up = 0.9;     // what is delivered, of the pace: then the pace is what limits it
+constexpr double loss_much = 0.01;
+constexpr double slow = 0.5;  // of its share
+
+constexpr std::uint32_t rounds_to_judge = 10;  // a new strand takes some round trips to its full speed
+constexpr double helped = 1.05;
+
+}  // namespace
+
+std::size_t Rope::under_way() const {
+  if (!far()) return 0;
+  return static_cast<std::size_t>(std::max(rate_, rate_floor) * static_cast<double>(rtt_us_) / 1e6);
+}
+
+void Rope::round_trip(std::int64_t min_rtt_us) {
+  if (min_rtt_us > 0 && (rtt_us_ == 0 || min_rtt_us < rtt_us_)) rtt_us_ = min_rtt_us;
+  if (far()) wanted_ = std::max(wanted_, strands_far);
+}
+
+void Rope::sample(std::uint32_t index, const io::TcpPath& path, std::int64_t now_us) {
+  round_trip(path.min_rtt_us);
+  if (!far()) return;
+  Known& strand = strands_[index];
+  const bool idle = path.flying == 0 && path.unsent == 0;
+  if (idle || strand.looks.empty() || now_us - strand.looks.back().us > pause_us) {
+    strand.looks.clear();
+    strand.busy_us = now_us;
+    strand.known = false;
+    strand.backlog = true;
+  }
+  strand.looks.push_back({now_us, path.acked, path.sent_segments, path.resent});
+  strand.rtt_us = path.rtt_us;
+  strand.backlog = path.unsent != 0;
+  // Nothing comes back in the first round trip; what came in the second is what the way takes.
+  while (strand.looks.size() > 2 && now_us - strand.looks[1].us >= rtt_us_) strand.looks.pop_front();
+  const Look& first = strand.looks.front();
+  if (now_us - strand.busy_us < 2 * rtt_us_ || now_us - first.us < rtt_us_) return;
+  const double seconds = static_cast<double>(now_us - first.us) / 1e6;
+  strand.rate = static_cast<double>(path.acked - first.acked) / seconds;
+  const auto sent = static_cast<double>(path.sent_segments - first.sent);
+  strand.loss = sent < 1 ? 0 : static_cast<double>(path.resent - first.resent) / sent;
+  strand.known = true;
+  if (now_us - judged_us_ >= rtt_us_) judge(now_us);
+}
+
+void Rope::judge(std::int64_t now_us) {
+  double rate = 0;
+  double loss = 0;
+  double rtt_us = 0;
+  std::size_t known = 0;
+  std::size_t fresh = 0;
+  bool backlog = true;
+  for (auto& [index, strand] : strands_) {
+    if (strand.looks.empty() || now_us - strand.looks.back().us > pause_us) continue;
+    ++fresh;
+    if (!strand.known) continue;
+    ++known;
+    rate += strand.rate;
+    loss += strand.loss;
+    backlog = backlog && strand.backlog;
+    rtt_us += static_cast<double>(strand.rtt_us);
+  }
+  if (known < fresh) return;
+  judged_us_ = now_us;
+  loss /= static_cast<double>(known);
+  rtt_us /= static_cast<double>(known);
+  rate_ = std::max(rate, rate_ - (rate_ - rate) / 64);
+  const auto floor_us = static_cast<double>(rtt_us_);
+  const bool queue = rtt_us > floor_us * 1.1 + 4000 || loss > loss_much;
+  if (pace_ == 0) {
+    flat_ = rate > 1.1 * grown_ ? 0 : flat_ + 1;
+    grown_ = std::max(grown_, rate);
+    if (queue || flat_ >= 3) pace_ = rate;
+  } else if (queue && backlog) {
+    pace_ = std::clamp(rate, step_down * pace_, pace_);
+  } else if (!queue && rate > kept_up * pace_) {
+    pace_ *= step_up;
+  }
+  judge_strands(rate);
+}
+
+void Rope::judge_strands(double rate) {
+  best_ = std::max(best_, rate);
+  if (settled_ || ++rounds_ < rounds_to_judge) return;
+  if (wanted_ >= strands_auto_max || best_ < helped * before_) {
+    settled_ = true;
+  } else {
+    wanted_ = std::min(2 * wanted_, strands_auto_max);
+    pace_ = grown_ = 0;
+    flat_ = 0;
+  }
+  before_ = best_;
+  best_ = 0;
+  rounds_ = 0;
+}
+
+// Equal shares, but what a strand cannot use goes to the others.
+std::uint64_t Rope::pace(std::uint32_t index) const {
+  if (pace_ == 0) return 0;
+  double left = pace_;
+  double others = 0;
+  const double share = pace_ / static_cast<double>(std::max<std::size_t>(1, strands_.size()));
+  bool is_slow = false;
+  for (const auto& [other, strand] : strands_) {
+    const bool lags = strand.known && strand.rate < slow * share;
+    if (other == index) is_slow = lags;
+    if (lags) {
+      left -= strand.rate;
+    } else {
+      ++others;
+    }
+  }
+  if (is_slow || others < 1) return static_cast<std::uint64_t>(share);
+  return static_cast<std::uint64_t>(std::max(share, left / others));
+}
+
+}  // namespace hawser::runtime
