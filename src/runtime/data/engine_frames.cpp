@@ -375,7 +375,7 @@ std::uint64_t Engine::on_path(Strand& strand, const io::TcpPath& path) {
   if (strand.index() == 0) {
     link.rope.round_trip(path.min_rtt_us);
   } else {
-    link.rope.sample(strand.index(), path, now_us());
+    link.rope.sample(strand.index(), path, !link.bulk.empty(), now_us());
   }
   want_strands(link);
   return link.rope.pace(strand.index());

@@ -7,13 +7,16 @@ namespace {
 constexpr double rate_floor = 125e6;       // bytes a second, while nothing is known
 constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did nothing
 
-constexpr double step_up = 1.06;    // a round trip without a queue
-constexpr double step_down = 0.85;  // at most
-constexpr double kept_up = 0.9;     // what is delivered, of the pace: then the pace is what limits it
+constexpr double step_up = 1.04;     // a round trip without a queue
+constexpr double step_down = 0.85;   // at most
+constexpr double kept_up = 0.95;     // what is delivered, of the pace: then the pace is what limits it
+constexpr double queue_part = 1.04;  // of the round trip, and
+constexpr double queue_us = 3000;
 constexpr double loss_much = 0.01;
 constexpr double slow = 0.5;  // of its share
 
 constexpr std::uint32_t rounds_to_judge = 10;  // a new strand takes some round trips to its full speed
+constexpr std::uint32_t lagged_rounds = 5;     // of those
 constexpr double helped = 1.05;
 
 }  // namespace
@@ -28,7 +31,7 @@ void Rope::round_trip(std::int64_t min_rtt_us) {
   if (far()) wanted_ = std::max(wanted_, strands_far);
 }
 
-void Rope::sample(std::uint32_t index, const io::TcpPath& path, std::int64_t now_us) {
+void Rope::sample(std::uint32_t index, const io::TcpPath& path, bool waiting, std::int64_t now_us) {
   round_trip(path.min_rtt_us);
   if (!far()) return;
   Known& strand = strands_[index];
@@ -41,7 +44,7 @@ void Rope::sample(std::uint32_t index, const io::TcpPath& path, std::int64_t now
   }
   strand.looks.push_back({now_us, path.acked, path.sent_segments, path.resent});
   strand.rtt_us = path.rtt_us;
-  strand.backlog = path.unsent != 0;
+  strand.backlog = waiting || path.unsent != 0;
   // Nothing comes back in the first round trip; what came in the second is what the way takes.
   while (strand.looks.size() > 2 && now_us - strand.looks[1].us >= rtt_us_) strand.looks.pop_front();
   const Look& first = strand.looks.front();
@@ -73,11 +76,15 @@ void Rope::judge(std::int64_t now_us) {
   }
   if (known < fresh) return;
   judged_us_ = now_us;
+  if (backlog) {
+    const double share = rate / static_cast<double>(fresh);
+    for (auto& [index, strand] : strands_) strand.slow = strand.known && strand.rate < slow * share;
+  }
   loss /= static_cast<double>(known);
   rtt_us /= static_cast<double>(known);
   rate_ = std::max(rate, rate_ - (rate_ - rate) / 64);
   const auto floor_us = static_cast<double>(rtt_us_);
-  const bool queue = rtt_us > floor_us * 1.1 + 4000 || loss > loss_much;
+  const bool queue = rtt_us > floor_us * queue_part + queue_us || loss > loss_much;
   if (pace_ == 0) {
     flat_ = rate > 1.1 * grown_ ? 0 : flat_ + 1;
     grown_ = std::max(grown_, rate);
@@ -87,42 +94,37 @@ void Rope::judge(std::int64_t now_us) {
   } else if (!queue && rate > kept_up * pace_) {
     pace_ *= step_up;
   }
-  judge_strands(rate);
+  if (backlog) judge_strands(rate, !queue && rate < kept_up * pace_);
 }
 
-void Rope::judge_strands(double rate) {
+// More of them may help where those that are there do not keep up with the pace, though no queue stands: each is held
+// back by its own window or by losses.
+void Rope::judge_strands(double rate, bool lags) {
   best_ = std::max(best_, rate);
+  if (lags) ++lagged_;
   if (settled_ || ++rounds_ < rounds_to_judge) return;
-  if (wanted_ >= strands_auto_max || best_ < helped * before_) {
-    settled_ = true;
-  } else {
-    wanted_ = std::min(2 * wanted_, strands_auto_max);
-    pace_ = grown_ = 0;
-    flat_ = 0;
+  if (lagged_ >= lagged_rounds) {
+    settled_ = wanted_ >= strands_auto_max || best_ < helped * before_;
+    if (!settled_) wanted_ = std::min(2 * wanted_, strands_auto_max);
   }
   before_ = best_;
   best_ = 0;
-  rounds_ = 0;
+  rounds_ = lagged_ = 0;
 }
 
 // Equal shares, but what a strand cannot use goes to the others.
 std::uint64_t Rope::pace(std::uint32_t index) const {
   if (pace_ == 0) return 0;
+  const double share = pace_ / static_cast<double>(std::max<std::size_t>(1, strands_.size()));
   double left = pace_;
   double others = 0;
-  const double share = pace_ / static_cast<double>(std::max<std::size_t>(1, strands_.size()));
-  bool is_slow = false;
   for (const auto& [other, strand] : strands_) {
-    const bool lags = strand.known && strand.rate < slow * share;
-    if (other == index) is_slow = lags;
-    if (lags) {
-      left -= strand.rate;
-    } else {
-      ++others;
-    }
+    left -= strand.slow ? strand.rate : 0;
+    others += strand.slow ? 0 : 1;
   }
-  if (is_slow || others < 1) return static_cast<std::uint64_t>(share);
-  return static_cast<std::uint64_t>(std::max(share, left / others));
+  const auto it = strands_.find(index);
+  const bool equal = it == strands_.end() || it->second.slow || others < 1;
+  return static_cast<std::uint64_t>(equal ? share : std::max(share, left / others));
 }
 
 }  // namespace hawser::runtime

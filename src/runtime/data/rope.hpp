@@ -26,8 +26,8 @@ inline constexpr std::uint32_t strands_auto_max = 16;
 
 class Rope {
  public:
-  // What the kernel says of one bulk strand now.
-  void sample(std::uint32_t index, const io::TcpPath& path, std::int64_t now_us);
+  // What the kernel says of one bulk strand now. `waiting`: units wait for a strand.
+  void sample(std::uint32_t index, const io::TcpPath& path, bool waiting, std::int64_t now_us);
   // Of the light strand: only its round trip.
   void round_trip(std::int64_t min_rtt_us);
   // A strand is gone; its successor counts from zero.
@@ -59,11 +59,12 @@ class Rope {
     std::int64_t rtt_us = 0;   // now
     double rate = 0;           // delivered in the last round trip
     double loss = 0;           // part of the segments sent again
-    bool backlog = false;      // something waits for it in the kernel
+    bool slow = false;         // much slower than the others
+    bool backlog = false;      // something waits for it
     bool known = false;        // it was busy long enough to tell
   };
   void judge(std::int64_t now_us);
-  void judge_strands(double rate);
+  void judge_strands(double rate, bool lags);
 
   std::map<std::uint32_t, Known> strands_;
   std::int64_t rtt_us_ = 0;
@@ -75,7 +76,8 @@ class Rope {
 
   std::uint32_t wanted_ = strands_near;
   std::uint32_t rounds_ = 0;  // since strands were last added
-  double best_ = 0;           // of those rounds
+  std::uint32_t lagged_ = 0;  // of those: slower than the pace, without a queue
+  double best_ = 0;           // of all those rounds
   double before_ = 0;         // the best of those with fewer strands
   bool settled_ = false;      // more did not help
 };

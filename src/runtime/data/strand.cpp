@@ -31,6 +31,9 @@ constexpr int near_window_bytes = 512 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
 constexpr double pace_step = 0.02;  // smaller changes are not worth a system call
 constexpr const char* far_control = "bbr";
+constexpr const char* plain_control = "reno";  // which every kernel has
+constexpr std::int64_t control_ms = 5000;
+constexpr std::uint64_t little_bytes = 64U << 10;
 constexpr std::size_t in_place_bytes_min = 4096;  // less is cheaper through the buffer, with the next header
 
 // What is sent of a frame whose operation is gone: the receiver throws it away.
@@ -277,6 +280,7 @@ void Strand::look_at_path(std::int64_t now) {
   const auto path = io::tcp_path(fd_.get());
   if (!path) return;
   suit_path(path->min_rtt_us);
+  if (way_ == Way::far && path->flying <= little_bytes && path->unsent == 0) renew_control(now);
   const std::uint64_t pace = engine_.on_path(*this, *path);
   const auto difference = static_cast<double>(pace) - static_cast<double>(pace_);
   if (way_ != Way::far || std::abs(difference) <= pace_step * static_cast<double>(pace_)) return;
@@ -299,6 +303,15 @@ void Strand::suit_path(std::int64_t rtt_us) {
     io::limit_unsent(fd_.get(), far_unsent_bytes);
     way_ = Way::far;
   }
+}
+
+// BBR stops for a fifth of a second, on all strands at once, when it has seen no shorter round trip for 10 s. It begins
+// anew where little is under way, with the window it had, and does not stop in the middle of an operation.
+void Strand::renew_control(std::int64_t now) {
+  if (now - renewed_ms_ < control_ms) return;
+  renewed_ms_ = now;
+  if (io::congestion_control(fd_.get()) != far_control || !io::set_congestion_control(fd_.get(), plain_control)) return;
+  io::set_congestion_control(fd_.get(), far_control);
 }
 
 void Strand::ping() {

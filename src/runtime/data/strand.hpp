@@ -162,6 +162,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void ping();
   void look_at_path(std::int64_t now);
   void suit_path(std::int64_t rtt_us);
+  void renew_control(std::int64_t now);
 
   // Over shared memory (strand_ring.cpp).
   [[nodiscard]] bool is_same_host() const;
@@ -204,6 +205,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   enum class Way : std::uint8_t { unknown, near, far };
   Way way_ = Way::unknown;       // what the socket is set up for
   std::uint64_t pace_ = 0;       // bytes a second that the kernel was told; 0: no limit
+  std::int64_t renewed_ms_ = 0;  // when congestion control last began anew
   std::string usual_control_;    // of congestion, before that was changed
   std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
