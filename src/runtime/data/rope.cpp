@@ -8,10 +8,13 @@ constexpr double rate_floor = 125e6;       // bytes a second, while nothing is k
 constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did nothing
 
 constexpr double step_up = 1.04;     // a round trip without a queue
-constexpr double step_down = 0.85;   // at most
+constexpr double step_down = 0.7;    // at most
 constexpr double kept_up = 0.95;     // what is delivered, of the pace: then the pace is what limits it
 constexpr double queue_part = 1.04;  // of the round trip, and
 constexpr double queue_us = 3000;
+constexpr double drain_rtts = 4;
+constexpr double drain_min = 0.01;
+constexpr double drain_max = 0.25;
 constexpr double loss_much = 0.01;
 constexpr double slow = 0.5;  // of its share
 
@@ -90,7 +93,9 @@ void Rope::judge(std::int64_t now_us) {
     grown_ = std::max(grown_, rate);
     if (queue || flat_ >= 3) pace_ = rate;
   } else if (queue && backlog) {
-    pace_ = std::clamp(rate, step_down * pace_, pace_);
+    // So much less that the queue has gone within some round trips.
+    const double drain = std::clamp((rtt_us - floor_us) / (drain_rtts * floor_us), drain_min, drain_max);
+    pace_ = std::clamp((1 - drain) * rate, step_down * pace_, pace_);
   } else if (!queue && rate > kept_up * pace_) {
     pace_ *= step_up;
   }

@@ -1,0 +1,183 @@
+// What follows from what the kernel says of strands, on a way that is modelled here: a rate, a round trip, a queue, and
+// strands that each can send only so fast.
+#include "runtime/data/rope.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <vector>
+
+#include "support/catch.hpp"
+
+using namespace hawser::runtime;
+using hawser::io::TcpPath;
+
+namespace {
+
+constexpr std::int64_t tick_us = 25000;
+constexpr double mega = 1e6;
+
+struct Way {
+  double rate = 120 * mega;  // bytes a second
+  std::int64_t rtt_us = 100000;
+  double strand_max = 30 * mega;    // of each: its window, or what losses leave of it
+  std::vector<double> single = {};  // instead, of the first strands
+  double queue = 0;                 // bytes
+  double queue_max = 0;
+  std::int64_t now_us = 1000000;
+  struct Strand {
+    double sent = 0;
+    double arrived = 0;
+    std::deque<double> on_way;  // arrived by tick, acknowledged a round trip later
+  };
+  std::vector<Strand> strands = {};
+
+  void pass(Rope& rope, double seconds) {
+    const double tick = static_cast<double>(tick_us) / 1e6;
+    const auto ticks = static_cast<std::size_t>(rtt_us / tick_us);
+    for (double left = seconds; left > 0; left -= tick) {
+      now_us += tick_us;
+      while (strands.size() < std::max<std::uint32_t>(1, rope.wanted())) strands.emplace_back();
+      double offered = 0;
+      std::vector<double> each;
+      for (std::size_t i = 0; i < strands.size(); ++i) {
+        double speed = i < single.size() ? single[i] : strand_max;
+        const auto pace = static_cast<double>(rope.pace(static_cast<std::uint32_t>(i + 1)));
+        if (pace > 0) speed = std::min(speed, pace);
+        each.push_back(speed * tick);
+        offered += each.back();
+      }
+      const double waiting = queue + offered;
+      const double carried = std::min(rate * tick, waiting);
+      queue = waiting - carried;
+      queue_max = std::max(queue_max, queue);
+      const auto rtt = rtt_us + static_cast<std::int64_t>(queue / rate * 1e6);
+      for (std::size_t i = 0; i < strands.size(); ++i) {
+        Strand& strand = strands[i];
+        strand.sent += each[i];
+        strand.arrived += carried * each[i] / offered;
+        strand.on_way.push_back(strand.arrived);
+        if (strand.on_way.size() > ticks + 1) strand.on_way.pop_front();
+        TcpPath path;
+        path.min_rtt_us = rtt_us;
+        path.rtt_us = rtt;
+        path.acked = strand.on_way.size() > ticks ? static_cast<std::uint64_t>(strand.on_way.front()) : 0;
+        path.flying = 1;
+        path.sent_segments = static_cast<std::uint32_t>(strand.sent / 1448);
+        rope.sample(static_cast<std::uint32_t>(i + 1), path, true, now_us);
+      }
+    }
+  }
+};
+
+double paced(const Rope& rope, std::size_t strands) {
+  double sum = 0;
+  for (std::uint32_t index = 1; index <= strands; ++index) sum += static_cast<double>(rope.pace(index));
+  return sum;
+}
+
+}  // namespace
+
+TEST_CASE("near peers need one strand, whatever passes", "[rope]") {
+  Rope rope;
+  CHECK(rope.wanted() == 1);
+  rope.round_trip(200);
+  CHECK(rope.near());
+  Way way{.rtt_us = 200};
+  way.pass(rope, 5);
+  CHECK(rope.wanted() == 1);
+  CHECK(rope.pace(1) == 0);
+  CHECK(rope.under_way() == 0);
+}
+
+TEST_CASE("far peers get several strands before anything is sent", "[rope]") {
+  Rope rope;
+  rope.round_trip(40000);
+  CHECK(rope.far());
+  CHECK(rope.wanted() == strands_far);
+  CHECK(rope.under_way() == 5000000U);  // 1 Gbit/s is supposed
+  rope.remember(9);
+  CHECK(rope.wanted() == 9);
+  rope.remember(3);
+  CHECK(rope.wanted() == 9);
+  rope.remember(1000);
+  CHECK(rope.wanted() == strands_auto_max);
+}
+
+TEST_CASE("strands are added while each is held back, and no longer", "[rope]") {
+  Rope rope;
+  Way way{.strand_max = 14 * mega};
+  way.pass(rope, 60);
+  CHECK(rope.wanted() == 16);  // 8 reach 112 of 120 Mbyte/s
+
+  Rope wide;
+  Way full{.strand_max = 50 * mega};  // 4 fill the way
+  full.pass(wide, 60);
+  CHECK(wide.wanted() == strands_far);
+
+  // Together they reach no more than before: one trial.
+  Rope limited;
+  Way fixed{.rate = 1000 * mega, .strand_max = 20 * mega};
+  fixed.single = {20 * mega, 20 * mega, 20 * mega, 20 * mega, 0.1 * mega, 0.1 * mega, 0.1 * mega, 0.1 * mega};
+  fixed.pass(limited, 60);
+  CHECK(limited.wanted() == 8);
+}
+
+TEST_CASE("the pace follows the way, and no queue stands", "[rope]") {
+  Rope rope;
+  Way way{.strand_max = 60 * mega};
+  way.pass(rope, 10);
+  CHECK(paced(rope, way.strands.size()) > 0.95 * way.rate);
+  CHECK(paced(rope, way.strands.size()) < 1.15 * way.rate);
+  way.queue_max = 0;
+  way.pass(rope, 20);
+  CHECK(way.queue_max / way.rate < 0.03);  // seconds
+  CHECK(static_cast<double>(rope.under_way()) > 11 * mega);
+
+  way.rate = 40 * mega;  // less is left
+  way.pass(rope, 15);
+  way.queue_max = 0;
+  way.pass(rope, 10);
+  CHECK(paced(rope, way.strands.size()) < 1.15 * way.rate);
+  CHECK(way.queue_max / way.rate < 0.05);
+
+  way.rate = 120 * mega;  // and more again
+  way.pass(rope, 10);
+  CHECK(paced(rope, way.strands.size()) > 0.95 * way.rate);
+}
+
+TEST_CASE("what a slow strand cannot use goes to the others", "[rope]") {
+  Rope rope;
+  Way way{.strand_max = 60 * mega, .single = {2 * mega}};
+  way.pass(rope, 20);
+  CHECK(rope.wanted() == strands_far);
+  const double others = static_cast<double>(rope.pace(2) + rope.pace(3) + rope.pace(4));
+  CHECK(others > 0.9 * (way.rate - 2 * mega));
+  CHECK(others < 1.15 * way.rate);
+}
+
+TEST_CASE("a pause says nothing about the way", "[rope]") {
+  Rope rope;
+  Way way{.strand_max = 60 * mega};
+  way.pass(rope, 20);
+  const double before = paced(rope, way.strands.size());
+  way.now_us += 60000000;
+  for (auto& strand : way.strands) strand.on_way.clear();
+  way.queue = 0;
+  // Nothing but a few bytes passes.
+  for (std::uint32_t index = 1; index <= 4; ++index) {
+    rope.sample(index, {.min_rtt_us = 100000, .rtt_us = 100000, .acked = 4000000000ULL}, false, way.now_us);
+  }
+  CHECK(paced(rope, way.strands.size()) == before);
+}
+
+TEST_CASE("a strand that was replaced counts from zero", "[rope]") {
+  Rope rope;
+  Way way{.strand_max = 60 * mega};
+  way.pass(rope, 10);
+  const double before = paced(rope, 4);
+  way.strands[1] = {};
+  rope.lost(2);
+  way.pass(rope, 5);
+  CHECK(paced(rope, 4) > 0.9 * before);
+  CHECK(paced(rope, 4) < 1.2 * before);
+}
