@@ -7,10 +7,11 @@ namespace {
 constexpr double rate_floor = 125e6;       // bytes a second, while nothing is known
 constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did nothing
 
-constexpr double step_up = 1.04;     // a round trip without a queue
-constexpr double step_down = 0.7;    // at most
-constexpr double kept_up = 0.95;     // what is delivered, of the pace: then the pace is what limits it
-constexpr double queue_part = 1.04;  // of the round trip, and
+constexpr std::uint64_t little_bytes = 64U << 10;  // under way between operations: acknowledgements, pings
+constexpr double step_up = 1.04;                   // a round trip without a queue
+constexpr double step_down = 0.85;                 // at most
+constexpr double kept_up = 0.95;                   // what is delivered, of the pace: then the pace is what limits it
+constexpr double queue_part = 1.04;                // of the round trip, and
 constexpr double queue_us = 3000;
 constexpr double drain_rtts = 4;
 constexpr double drain_min = 0.01;
@@ -38,7 +39,7 @@ void Rope::sample(std::uint32_t index, const io::TcpPath& path, bool waiting, st
   round_trip(path.min_rtt_us);
   if (!far()) return;
   Known& strand = strands_[index];
-  const bool idle = path.flying == 0 && path.unsent == 0;
+  const bool idle = path.flying + path.unsent <= little_bytes;
   if (idle || strand.looks.empty() || now_us - strand.looks.back().us > pause_us) {
     strand.looks.clear();
     strand.busy_us = now_us;

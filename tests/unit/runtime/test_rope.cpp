@@ -61,7 +61,7 @@ struct Way {
         path.min_rtt_us = rtt_us;
         path.rtt_us = rtt;
         path.acked = strand.on_way.size() > ticks ? static_cast<std::uint64_t>(strand.on_way.front()) : 0;
-        path.flying = 1;
+        path.flying = 1U << 20;
         path.sent_segments = static_cast<std::uint32_t>(strand.sent / 1448);
         rope.sample(static_cast<std::uint32_t>(i + 1), path, true, now_us);
       }
