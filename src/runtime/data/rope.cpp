@@ -20,8 +20,9 @@ constexpr double loss_much = 0.01;
 constexpr double slow = 0.5;  // of its share
 
 constexpr std::uint32_t rounds_to_judge = 10;  // a new strand takes some round trips to its full speed
-constexpr std::uint32_t lagged_rounds = 5;     // of those
-constexpr double helped = 1.05;
+constexpr std::uint32_t lagged_rounds = 8;     // of those
+constexpr double helped = 1.05;                // by adding strands
+constexpr double changed = 0.75;               // the way, or what losses leave of it
 
 }  // namespace
 
@@ -76,7 +77,8 @@ void Rope::judge(std::int64_t now_us) {
     rate += strand.rate;
     loss += strand.loss;
     backlog = backlog && strand.backlog;
-    rtt_us += static_cast<double>(strand.rtt_us);
+    const auto strand_us = static_cast<double>(strand.rtt_us);
+    rtt_us = rtt_us == 0 ? strand_us : std::min(rtt_us, strand_us);  // a queue stands before all of them
   }
   if (known < fresh) return;
   judged_us_ = now_us;
@@ -85,7 +87,6 @@ void Rope::judge(std::int64_t now_us) {
     for (auto& [index, strand] : strands_) strand.slow = strand.known && strand.rate < slow * share;
   }
   loss /= static_cast<double>(known);
-  rtt_us /= static_cast<double>(known);
   rate_ = std::max(rate, rate_ - (rate_ - rate) / 64);
   const auto floor_us = static_cast<double>(rtt_us_);
   const bool queue = rtt_us > floor_us * queue_part + queue_us || loss > loss_much;
@@ -108,12 +109,19 @@ void Rope::judge(std::int64_t now_us) {
 void Rope::judge_strands(double rate, bool lags) {
   best_ = std::max(best_, rate);
   if (lags) ++lagged_;
-  if (settled_ || ++rounds_ < rounds_to_judge) return;
-  if (lagged_ >= lagged_rounds) {
-    settled_ = wanted_ >= strands_auto_max || best_ < helped * before_;
-    if (!settled_) wanted_ = std::min(2 * wanted_, strands_auto_max);
+  if (++rounds_ < rounds_to_judge) return;
+  const bool want_more = lagged_ >= lagged_rounds && wanted_ < strands_auto_max;
+  const bool worse = best_ < changed * reached_;
+  if (trial_) settled_ = best_ < helped * reached_;
+  if (want_more && (!settled_ || worse)) {
+    wanted_ = std::min(2 * wanted_, strands_auto_max);
+    trial_ = true;
+    settled_ = false;
+    reached_ = best_;
+  } else if (trial_ || worse) {
+    trial_ = false;
+    reached_ = best_;
   }
-  before_ = best_;
   best_ = 0;
   rounds_ = lagged_ = 0;
 }

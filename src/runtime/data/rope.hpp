@@ -78,8 +78,9 @@ class Rope {
   std::uint32_t rounds_ = 0;  // since strands were last added
   std::uint32_t lagged_ = 0;  // of those: slower than the pace, without a queue
   double best_ = 0;           // of all those rounds
-  double before_ = 0;         // the best of those with fewer strands
-  bool settled_ = false;      // more did not help
+  double reached_ = 0;        // before them
+  bool trial_ = false;        // the next judgement tells whether they helped
+  bool settled_ = false;      // the last ones did not
 };
 
 }  // namespace hawser::runtime
