@@ -12,18 +12,20 @@ std::size_t part_begin(std::size_t count, std::size_t parts, std::size_t index) 
   return index * (count / parts) + std::min(index, count % parts);
 }
 
-// One exchange among all, as long as nobody sends more than a mebibyte for it; then one to owners and back. Beyond that
-// time is bytes, of which the ring sends no more and only to neighbours, over their many strands.
+// One exchange among all, as long as nobody sends more than a mebibyte for it; then one to owners and back, in small
+// pieces. Beyond that time is bytes, of which the ring sends no more and only to neighbours, over their many strands.
 constexpr std::size_t flat_bytes_max = 16U << 10;  // of two members the ring sends no less, so four times that
 constexpr std::size_t flat_sent_max = 1U << 20;
-constexpr std::size_t direct_bytes_max = 1U << 20;
+constexpr std::size_t direct_segment_max = 32U << 10;
+constexpr std::size_t direct_bytes_max = 4U << 20;
 
 }  // namespace
 
 Shape all_reduce_shape(std::size_t bytes, std::uint32_t size) {
   if (size < 2) return Shape::ring;
   if (bytes <= (size == 2 ? 4 : 1) * flat_bytes_max && bytes <= flat_sent_max / (size - 1)) return Shape::flat;
-  return bytes <= direct_bytes_max && size > 2 ? Shape::direct : Shape::ring;
+  const bool small = bytes <= direct_bytes_max && bytes <= direct_segment_max * size;
+  return small && size > 2 ? Shape::direct : Shape::ring;
 }
 
 Schedule::Schedule(const ScheduleInput& input) : in_(input) {
