@@ -1,12 +1,16 @@
 // Pacing and the number of strands; see the header.
 #include "runtime/data/rope.hpp"
 
+#include <cmath>
+
 namespace hawser::runtime {
 namespace {
 
 constexpr double rate_floor = 125e6;       // bytes a second, while nothing is known
 constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did nothing
 
+constexpr double buffer_bytes = 3.5e6;  // that a strand has under way with the usual send buffer of 4 MiB
+constexpr double counted_for = 1.05;
 constexpr std::uint64_t little_bytes = 64U << 10;  // under way between operations: acknowledgements, pings
 constexpr double step_up = 1.04;                   // a round trip without a queue
 constexpr double step_down = 0.85;                 // at most
@@ -21,7 +25,7 @@ constexpr double slow = 0.5;  // of its share
 
 constexpr std::uint32_t rounds_to_judge = 10;  // a new strand takes some round trips to its full speed
 constexpr std::uint32_t lagged_rounds = 8;     // of those
-constexpr double helped = 1.05;                // by adding strands
+constexpr double helped = 1.25;                // by adding strands
 constexpr double changed = 0.75;               // the way, or what losses leave of it
 
 }  // namespace
@@ -33,7 +37,10 @@ std::size_t Rope::under_way() const {
 
 void Rope::round_trip(std::int64_t min_rtt_us) {
   if (min_rtt_us > 0 && (rtt_us_ == 0 || min_rtt_us < rtt_us_)) rtt_us_ = min_rtt_us;
-  if (far()) wanted_ = std::max(wanted_, strands_far);
+  if (!far()) return;
+  const double buffers = rate_floor * static_cast<double>(rtt_us_) / 1e6 / buffer_bytes;
+  const auto first = static_cast<std::uint32_t>(std::ceil(std::min<double>(buffers, strands_auto_max)));
+  wanted_ = std::max({wanted_, strands_far, first});
 }
 
 void Rope::sample(std::uint32_t index, const io::TcpPath& path, bool waiting, std::int64_t now_us) {
@@ -101,7 +108,10 @@ void Rope::judge(std::int64_t now_us) {
   } else if (!queue && rate > kept_up * pace_) {
     pace_ *= step_up;
   }
-  if (backlog) judge_strands(rate, !queue && rate < kept_up * pace_);
+  // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver, unless
+  // they delivered more before.
+  const bool held_back = rate > counted_for * rate_floor || rate < changed * rate_;
+  if (backlog) judge_strands(rate, !queue && held_back && rate < kept_up * pace_);
 }
 
 // More of them may help where those that are there do not keep up with the pace, though no queue stands: each is held

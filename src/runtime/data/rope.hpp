@@ -21,7 +21,7 @@ namespace hawser::runtime {
 inline constexpr std::int64_t near_rtt_us = 1000;  // less is the same machine or rack
 inline constexpr std::int64_t far_rtt_us = 3000;   // more is a long way, where windows and strands matter
 inline constexpr std::uint32_t strands_near = 1;
-inline constexpr std::uint32_t strands_far = 4;  // to begin with
+inline constexpr std::uint32_t strands_far = 2;  // at least
 inline constexpr std::uint32_t strands_auto_max = 16;
 
 class Rope {
