@@ -460,6 +460,7 @@ void Strand::begin_frame() {
   std::string why;
   Sink sink;
   left_ = header_.length;
+  const std::uint32_t drops = drops_.load();
   const Engine::Verdict verdict = engine_.on_header(*this, header_, sink, why);
   switch (verdict) {
     case Engine::Verdict::small:
@@ -471,8 +472,9 @@ void Strand::begin_frame() {
       reading_ = Reading::sink;
       carried_ = 0;
       const std::lock_guard hold(guard);
-      // A detach may have come between the engine's answer and this line: the attempt tells.
-      if (sink.op && sink.op->attempt.load() != sink.attempt) sink = Sink{};
+      // The sink may have been taken away between the engine's answer and this line, for another attempt or because
+      // another strand brings the unit.
+      if (drops_.load() != drops || (sink.op && sink.op->attempt.load() != sink.attempt)) sink = Sink{};
       sink_ = std::move(sink);
       break;
     }
@@ -705,6 +707,7 @@ void Strand::detach(const OpRun& op, bool alone) {
 
 void Strand::drop_sink(const OpRun& op) {
   const std::lock_guard hold(guard);
+  ++drops_;
   if (sink_.op.get() == &op) sink_ = Sink{};
 }
 

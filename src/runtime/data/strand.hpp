@@ -221,6 +221,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool untaken_ = false;                 // and that was not taken
   bool whole_ = false;                   // stash_ is for an operation that is here, not for one that may come
   Sink sink_;                            // guarded by `guard`
+  std::atomic<std::uint32_t> drops_{0};  // of sinks; changed under `guard`
   bool broken_ = false;                  // likewise: nothing more may be sent
   std::array<std::byte, 8> carry_ = {};  // bytes of an element that is not whole yet
   std::size_t carried_ = 0;
