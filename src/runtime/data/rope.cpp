@@ -108,8 +108,8 @@ void Rope::judge(std::int64_t now_us) {
   } else if (!queue && rate > kept_up * pace_) {
     pace_ *= step_up;
   }
-  // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver, unless
-  // they delivered more before.
+  // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver,
+  // unless they delivered more before.
   const bool held_back = rate > counted_for * rate_floor || rate < changed * rate_;
   if (backlog) judge_strands(rate, !queue && held_back && rate < kept_up * pace_);
 }
