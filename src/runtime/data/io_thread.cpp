@@ -65,7 +65,8 @@ void IoThread::watch() {
   if (strands_.empty()) {
     watched_ms_ = 0;
   } else {
-    watch_->start(next - io::now_ms());
+    // Those that are due soon after one another are looked at together.
+    watch_->start(std::max(next, now + liveness.heartbeat_ms / 8) - io::now_ms());
   }
 }
 

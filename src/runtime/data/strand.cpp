@@ -236,6 +236,7 @@ void Strand::fail(const std::string& why) {
 std::int64_t Strand::watch(std::int64_t now, const Liveness& liveness, bool slept) {
   const std::lock_guard hold(reins_);
   if (closed_ || !poll_) return now + liveness.heartbeat_ms;
+  if (!slept && now < watch_ms_ && watch_ms_ <= now + liveness.heartbeat_ms) return watch_ms_;
   if (slept) {
     heard_ms_ = now;
     unacked_ms_ = 0;
@@ -254,6 +255,7 @@ std::int64_t Strand::watch(std::int64_t now, const Liveness& liveness, bool slep
   std::int64_t next = now + liveness.heartbeat_ms;
   if (sent_ms_ + liveness.heartbeat_ms > now) next = std::min(next, sent_ms_ + liveness.heartbeat_ms);
   if (heard() + liveness.timeout_ms > now) next = std::min(next, heard() + liveness.timeout_ms);
+  watch_ms_ = next;
   return next;
 }
 

@@ -200,8 +200,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool want_write_ = false;
   bool closed_ = false;
   std::atomic<std::int64_t> heard_ms_;
-  std::int64_t sent_ms_;      // when the kernel last took bytes
-  std::int64_t path_ms_ = 0;  // when it was last asked about the path
+  std::int64_t watch_ms_ = 0;  // when `watch` has something to do
+  std::int64_t sent_ms_;       // when the kernel last took bytes
+  std::int64_t path_ms_ = 0;   // when it was last asked about the path
   enum class Way : std::uint8_t { unknown, near, far };
   Way way_ = Way::unknown;       // what the socket is set up for
   std::uint64_t pace_ = 0;       // bytes a second that the kernel was told; 0: no limit
