@@ -268,17 +268,18 @@ class Bench(unittest.TestCase):
         return rows
 
     def test_rows_of_all_reduce(self):
-        rows = self.rows("all-reduce", "--spawn", 2, "--min-bytes", "1K", "--max-bytes", "16K", "--iters", 5)
-        self.assertEqual([row["bytes"] for row in rows], [1024, 4096, 16384])
-        self.assertEqual([row["count"] for row in rows], [256, 1024, 4096])
-        for row in rows:
-            self.assertEqual(
-                (row["op"], row["dtype"], row["redop"], row["ranks"], row["in_flight"], row["transport"], row["compression"]),
-                ("all-reduce", "f32", "sum", 2, 1, "tcp", "none"),
-            )
-            self.assertAlmostEqual(row["algbw_gbs"], row["bytes"] / row["time_us_p50"] / 1000, delta=1e-6)
-            self.assertAlmostEqual(row["busbw_gbs"], row["algbw_gbs"], delta=1e-6)  # 2(n-1)/n of two ranks is 1
-            self.assertGreater(row["cpu_ns_per_byte"], 0)
+        for asked, used in (("auto", "shm"), ("tcp", "tcp"), ("shm", "shm")):
+            rows = self.rows("all-reduce", "--spawn", 2, "--min-bytes", "1K", "--max-bytes", "16K", "--iters", 5, "--transport", asked)
+            self.assertEqual([row["bytes"] for row in rows], [1024, 4096, 16384])
+            self.assertEqual([row["count"] for row in rows], [256, 1024, 4096])
+            for row in rows:
+                self.assertEqual(
+                    (row["op"], row["dtype"], row["redop"], row["ranks"], row["in_flight"], row["transport"], row["compression"]),
+                    ("all-reduce", "f32", "sum", 2, 1, used, "none"),
+                )
+                self.assertAlmostEqual(row["algbw_gbs"], row["bytes"] / row["time_us_p50"] / 1000, delta=1e-6)
+                self.assertAlmostEqual(row["busbw_gbs"], row["algbw_gbs"], delta=1e-6)  # 2(n-1)/n of two ranks is 1
+                self.assertGreater(row["cpu_ns_per_byte"], 0)
 
     def test_every_dtype_and_reduction_is_right(self):
         rows = self.rows("all-reduce", "--spawn", 3, "--dtype", "all", "--op", "all", "--min-bytes", "100K", "--max-bytes", "100K",
