@@ -161,11 +161,6 @@ class Options(unittest.TestCase):
                 self.assertNotEqual(result.stderr.strip(), "")
                 self.assertEqual(result.stdout, "")
 
-    def test_what_comes_later_is_named_unsupported(self):
-        result = run("bench", "all-reduce", "--spawn", 2, "--transport", "shm")
-        self.assertEqual(result.returncode, USAGE)
-        self.assertIn("unsupported yet", result.stderr)
-
     def test_what_cannot_be_compressed_is_named(self):
         for option, word in (
             (["--compression", "int9"], "int9"),
