@@ -478,7 +478,7 @@ NB_MODULE(_hawser, module) {
 
   nb::class_<Comm>(module, "Comm")
       .def(nb::init<const nb::object&, const nb::object&, uint32_t, uint32_t, uint32_t, uint32_t, const nb::object&,
-                    const nb::object&, const nb::object&, uint32_t, uint32_t, uint32_t, uint32_t>(),
+                    const nb::object&, const nb::object&, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t>(),
            nb::arg("coordinators").none(), nb::arg("name").none(), nb::arg("group"), nb::arg("min_size"),
            nb::arg("strands"), nb::arg("io_threads"), nb::arg("listen").none(), nb::arg("advertise").none(),
            nb::arg("port_range").none(), nb::arg("join_timeout_ms"), nb::arg("op_timeout_ms"), nb::arg("policy"),
