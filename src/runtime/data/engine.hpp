@@ -314,6 +314,7 @@ class Engine {
   void forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced = false);
   void send_again(Link& link, std::deque<OutFrame> frames);
   void schedule(Strand& strand);
+  void retire(OpRun& op, const wire::FrameHeader& header);
   void drop_link(PeerId peer);
   [[nodiscard]] bool in_view(PeerId peer) const;
   [[nodiscard]] bool needs_relay(const Link& link) const;

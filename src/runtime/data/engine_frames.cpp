@@ -87,6 +87,7 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     if (header.type != wire::FrameType::data) return Verdict::discard;
     if (!wanted(*op, strand.sender(), header, why)) return why.empty() ? Verdict::discard : Verdict::refuse;
     Strand*& receiving = op->receiving[op->unit_index(header.slice, header.step)];
+    if (op->resent) retire(*op, header);
     // The other end sends it again because it gave the first connection up; that one must not write any more.
     if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
     if (!make_sink(*op, header, sink)) return Verdict::discard;
@@ -463,12 +464,34 @@ void Engine::send_again(Link& link, std::deque<OutFrame> frames) {
     ++metrics_.frames_resent;
     if (frame->header.type == wire::FrameType::data) {
       const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
-      if (current) queue_unit(link, *frame->op, {frame->slice, frame->step});
+      if (!current) continue;
+      frame->op->resent = true;
+      queue_unit(link, *frame->op, {frame->slice, frame->step});
     } else {
       link.control.push_front(std::move(*frame));
     }
   }
   wake(link);
+}
+
+// What comes replaces a partial sum that this member has passed on. It could not come had that not been taken in, so
+// where it is being sent again nobody misses it, and it must not be read while it is overwritten.
+void Engine::retire(OpRun& op, const wire::FrameHeader& header) {
+  if (op.schedule.shape() != plan::Shape::ring || op.schedule.reduces(header.step)) return;
+  const std::uint64_t piece = op.schedule.piece(header.slice, header.step, false);
+  const auto same = [&](std::uint32_t slice, std::uint32_t step) {
+    return slice == header.slice && op.schedule.reduces(step) && op.schedule.piece(slice, step, true) == piece;
+  };
+  const auto link = links_.find(op.participants[op.to(header.step)]);
+  if (link == links_.end()) return;
+  std::erase_if(link->second.bulk, [&](const auto& entry) {
+    return entry.second.first.get() == &op && same(entry.second.second.slice, entry.second.second.step);
+  });
+  const auto wipe = [&](OutFrame& frame) {
+    if (frame.op.get() == &op && same(frame.slice, frame.step)) frame.payload = {zeros(), frame.payload.size()};
+  };
+  for (auto& [serial, held] : link->second.held) wipe(held.frame);
+  for (const auto& strand : link->second.strands) strand->for_each_unsent(wipe);
 }
 
 void Engine::drop_link(PeerId peer) {

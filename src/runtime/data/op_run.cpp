@@ -72,6 +72,7 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
     remaining += schedule.slices() + size - 1;  // own segments to be reduced, weights to be heard of
     if (Status status = coded->allocate(); !status.ok()) return status;
   }
+  resent = false;
   small = sync() == nullptr && total_bytes() <= light_bytes_max;
   exchange.reset();
   const bool exchanges = schedule.shape() == plan::Shape::flat || schedule.shape() == plan::Shape::direct;

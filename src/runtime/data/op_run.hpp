@@ -130,6 +130,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   plan::Schedule schedule;
   std::vector<std::uint8_t> received;  // per unit: in
   std::vector<Strand*> receiving;      // per unit: the strand that brings it now
+  bool resent = false;                 // some units go twice
   bool small = false;                  // all of it rides with control frames
   std::size_t remaining = 0;           // units still to come, and for a root the pieces still to be digested
   kernels::Digest digest;

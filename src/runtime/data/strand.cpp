@@ -36,12 +36,6 @@ constexpr std::int64_t control_ms = 5000;
 constexpr std::uint64_t little_bytes = 64U << 10;
 constexpr std::size_t in_place_bytes_min = 4096;  // less is cheaper through the buffer, with the next header
 
-// What is sent of a frame whose operation is gone: the receiver throws it away.
-const std::byte* zeros() {
-  static std::byte bytes[wire::data_bytes_max];  // never written, so the kernel's page of zeros stands for all of it
-  return bytes;
-}
-
 // Bytes that a frame takes in a ring.
 std::size_t padded(const OutFrame& frame) {
   return frame.bytes.size() + frame.body().size() + ring_padding(frame.body().size());
@@ -54,6 +48,11 @@ bool is_switch(const OutFrame& frame) {
 }
 
 }  // namespace
+
+const std::byte* zeros() {
+  static std::byte bytes[wire::data_bytes_max];  // never written, so the kernel's page of zeros stands for all of it
+  return bytes;
+}
 
 struct Strand::Poll : io::HandleState {
   uv_poll_t handle;

@@ -61,6 +61,9 @@ struct OutFrame {
   }
 };
 
+// What is sent of a frame whose bytes nobody wants any more.
+const std::byte* zeros();
+
 // Of the group: how often a strand shows life, and after what silence it is given up.
 struct Liveness {
   std::int64_t heartbeat_ms = 1000;
@@ -112,7 +115,12 @@ class Strand : public std::enable_shared_from_this<Strand> {
   // up alone, the connection ends in the middle instead.
   void detach(const OpRun& op, bool alone);
   void drop_sink(const OpRun& op);  // only what comes in
-  void push(OutFrame frame);        // behind what is queued
+  template <typename Change>
+  void for_each_unsent(Change change) {  // frames that are queued or half sent
+    const std::lock_guard hold(guard);
+    for (OutFrame& frame : out) change(frame);
+  }
+  void push(OutFrame frame);  // behind what is queued
   // Everything that was to be sent and was not acknowledged, in order; the strand is dead.
   std::deque<OutFrame> take_back();
 
