@@ -7,6 +7,8 @@
 #include <array>
 #include <chrono>
 #include <cstring>
+#include <future>
+#include <optional>
 #include <string>
 
 #include "failing.hpp"
@@ -73,20 +75,28 @@ class Elsewhere {
     std::array<char, 64> address{};
     if (hawser_coordinator_start(&config, &coordinator) != HAWSER_OK) return;
     if (hawser_coordinator_address(coordinator, address.data(), address.size()) != HAWSER_OK) return;
-    if (member) std::thread([&] { reduce_on(address.data()); }).detach();
+    if (member) {
+      std::promise<void> joined;
+      const std::future<void> ready = joined.get_future();
+      std::thread(&Elsewhere::reduce_on, address.data(), std::move(joined)).detach();
+      ready.wait();
+    }
     say(address.data());
-    DescriptorLimit limit(DescriptorLimit::above_all() + 8);
+    // Few enough to take them all soon. A member keeps what it has and needs more for each peer.
+    std::optional<DescriptorLimit> limit;
+    if (!member) limit.emplace(DescriptorLimit::above_all() + 8);
     for (char word = 0; read(down_[0], &word, 1) == 1;) {
-      word == 'x' ? limit.exhaust() : limit.release();
+      word == 'x' ? limit.value().exhaust() : limit.value().release();
       say("done");
     }
   }
   void say(const char* text) const { static_cast<void>(!write(up_[1], text, std::strlen(text))); }
-  static void reduce_on(const char* address) {
+  static void reduce_on(const char* address, std::promise<void> joined) {
     hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
     config.coordinators = address;
     hawser_comm_t* comm = nullptr;
     if (hawser_comm_create(&config, &comm) != HAWSER_OK || hawser_comm_join(comm, 0) != HAWSER_OK) _exit(1);
+    joined.set_value();
     for (;;) {
       double one = 1;
       hawser_comm_admit(comm, 0);
