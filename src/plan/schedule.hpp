@@ -57,12 +57,12 @@ class Schedule {
   // Whether what is received at this step is reduced with the own input, and whether the outcome is final.
   [[nodiscard]] bool reduces(std::uint32_t step) const { return in_.shape == Shape::ring && step + 1 < in_.size; }
   [[nodiscard]] bool completes(std::uint32_t step) const { return in_.shape == Shape::ring && step + 2 == in_.size; }
-  // direct: the first phase, in which contributions go to owners.
-  [[nodiscard]] bool scatters(std::uint32_t step) const { return in_.shape == Shape::direct && step + 1 < in_.size; }
+  // Units go to the members so many places on, not along a circle.
+  [[nodiscard]] bool exchanges() const { return in_.shape == Shape::direct || in_.shape == Shape::flat; }
+  // Of those: contributions go to who reduces them. In direct that is the first phase, in flat all there is.
+  [[nodiscard]] bool scatters(std::uint32_t step) const { return exchanges() && step + 1 < in_.size; }
   // A unit of this step goes to the member so many places on, and comes from the one so many places back.
-  [[nodiscard]] std::uint32_t distance(std::uint32_t step) const {
-    return in_.shape == Shape::direct || in_.shape == Shape::flat ? step % (in_.size - 1) + 1 : 1;
-  }
+  [[nodiscard]] std::uint32_t distance(std::uint32_t step) const { return exchanges() ? step % (in_.size - 1) + 1 : 1; }
   [[nodiscard]] std::size_t slice_end(std::uint32_t slice) const;
   [[nodiscard]] Segment own(std::uint32_t slice) const { return segment(slice, in_.position); }  // direct
   [[nodiscard]] Segment sent(std::uint32_t slice, std::uint32_t step) const;

@@ -18,7 +18,7 @@ class Scheduled : public Plan {
       : of_(of),
         schedule_(ScheduleInput{shape, of.size, of.rank, of.bytes / element, largest_unit / element}),
         missing_(schedule_.receive_count()),
-        scattered_(shape == Shape::direct ? schedule_.slices() : 0, 0) {}
+        scattered_(schedule_.exchanges() ? schedule_.slices() : 0, 0) {}
 
   [[nodiscard]] std::vector<std::uint32_t> greeted() const override {
     const std::uint32_t n = of_.size;
@@ -54,7 +54,7 @@ class Scheduled : public Plan {
   const Reduction of_;
   const Schedule schedule_;
   std::size_t missing_;
-  std::vector<std::uint32_t> scattered_;  // direct: contributions to the own segment of each slice
+  std::vector<std::uint32_t> scattered_;  // contributions to the own segment of each slice
 };
 
 }  // namespace

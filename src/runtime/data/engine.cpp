@@ -121,8 +121,8 @@ void Engine::step(const Member::Event& event) {
   perform(actions);
 }
 
-void Engine::perform(Actions& actions) {
-  const bool alone = gives_up_ || std::any_of(actions.begin(), actions.end(), [](const auto& action) {
+void Engine::perform(Actions& actions, bool gives_up) {
+  const bool alone = gives_up || std::any_of(actions.begin(), actions.end(), [](const auto& action) {
                        return std::holds_alternative<Member::Ended>(action);
                      });
   for (protocol::Member::Action& action : actions) {
@@ -223,7 +223,7 @@ Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   auto op = std::make_shared<OpRun>();
   if (call.coding) {
     op->coded = std::make_unique<TwoShot>(*call.coding,
-                                          TwoShot::Buffers{call.send, call.recv, call.count, call.dtype, call.redop});
+                                          ReduceBuffers{call.send, call.recv, call.count, call.dtype, call.redop});
     if (!op->coded->acquire()) return Status(Code::INVALID_ARGUMENT, "the residual is in use by another operation");
   }
   Status status;
@@ -383,8 +383,7 @@ void Engine::announce(OpRun& op) {
   if (op.coded) {
     release(op);
   } else if (op.exchange) {
-    const bool flat = op.schedule.shape() == plan::Shape::flat;
-    for (std::uint32_t step = 0; step < op.schedule.steps() && (flat || op.schedule.scatters(step)); ++step) {
+    for (std::uint32_t step = 0; step < op.schedule.steps() && op.schedule.scatters(step); ++step) {
       unit_ready(op, 0, step);
     }
   } else if (op.participants.size() == 1) {
@@ -490,7 +489,7 @@ void Engine::complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step) {
   op.received[unit] = 1;
   op.receiving[unit] = nullptr;
   if (op.exchange) {
-    if (op.schedule.shape() == plan::Shape::flat || op.schedule.scatters(step)) contributed(op);
+    if (op.schedule.scatters(step)) contributed(op);
   } else if (!op.coded) {
     unit_ready(op, slice, step + 1);
   } else if (op.schedule.scatters(step)) {
@@ -508,7 +507,7 @@ void Engine::contributed(OpRun& op) {
   if (!op.exchange->arrived()) return;
   op.digest.combine(op.exchange->reduce());
   for (std::uint32_t step = 0; step < op.schedule.steps(); ++step) {
-    if (op.schedule.shape() == plan::Shape::direct && !op.schedule.scatters(step)) unit_ready(op, 0, step);
+    if (!op.schedule.scatters(step)) unit_ready(op, 0, step);
   }
   --op.remaining;  // the unit that brought it is counted by the caller
 }
@@ -859,9 +858,7 @@ void Engine::fail_undecided(OpRun& op) {
         fmt::format("the deadline of {} ms passed and no coordinator could decide the operation", op.call.timeout_ms),
         actions);
   }
-  gives_up_ = true;
-  perform(actions);
-  gives_up_ = false;
+  perform(actions, true);
 }
 
 // ---------------------------------------------------------------------------------------------- user threads
@@ -893,7 +890,6 @@ OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
 
 bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
   if (timeout_ms != 0) drive(op);
-  if (!op.over.load()) rouse();
   Lock lock(mutex_);
   if (!ops_.empty()) rouse();
   const auto ended = [&] { return op.ended; };
@@ -927,10 +923,9 @@ void Engine::cancel(OpRun& op) {
     // The others may still commit it, so this is no CANCELLED, which would deny that.
     member_.abandon(op.key, Code::NO_COORDINATOR,
                     "the operation was cancelled while no coordinator was there to end it for all", actions);
-    gives_up_ = true;
+    return perform(actions, true);
   }
   perform(actions);
-  gives_up_ = false;
 }
 
 wire::OpKey Engine::next_key(std::uint64_t tag) {

@@ -260,7 +260,8 @@ class Engine {
   Status start_locked(OpRun& op, const OpCall& call);
   void give_out() noexcept;
   void starve(OpRun& op);
-  void perform(Actions& actions);
+  // gives_up: what fails is given up by this member alone.
+  void perform(Actions& actions, bool gives_up = false);
   void perform_view(const protocol::Member::ViewInstalled& installed);
   void drop_stale();
   void say_done(const protocol::SayDone& say);
@@ -375,8 +376,7 @@ class Engine {
   bool kicked_ = false;
   bool joined_ = false;
   bool leaving_ = false;
-  bool gives_up_ = false;  // what fails now is given up by this member alone
-  bool stopped_ = false;   // the io threads have ended
+  bool stopped_ = false;  // the io threads have ended
   std::uint64_t admitted_ = 0;
   bool admitting_ = false;
   std::optional<Status> ended_;

@@ -6,16 +6,12 @@
 
 namespace hawser::runtime {
 
-void Exchange::begin(const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size) {
-  schedule_ = schedule;
-  rank_ = rank;
-  size_ = size;
-  arrived_ = 0;
-  const std::size_t bytes = (buffers_.count + own().count * size) * element();
-  if (bytes <= memory_bytes_) return;
-  memory_ = ByteBuffer(bytes);
-  memory_bytes_ = bytes;
-}
+Exchange::Exchange(const ReduceBuffers& buffers, const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size)
+    : buffers_(buffers),
+      schedule_(schedule),
+      rank_(rank),
+      size_(size),
+      memory_((buffers.count + own().count * size) * element()) {}
 
 plan::Segment Exchange::own() const {
   return schedule_.shape() == plan::Shape::direct ? schedule_.own(0) : plan::Segment{0, buffers_.count};
@@ -23,13 +19,12 @@ plan::Segment Exchange::own() const {
 
 std::span<const std::byte> Exchange::payload(std::uint32_t slice, std::uint32_t step) const {
   const plan::Segment segment = schedule_.sent(slice, step);
-  const bool is_result = schedule_.shape() == plan::Shape::direct && !schedule_.scatters(step);
-  const std::byte* base = is_result ? memory_.data() : buffers_.send;
+  const std::byte* base = schedule_.scatters(step) ? buffers_.send : memory_.data();
   return {base + segment.offset * element(), segment.count * element()};
 }
 
 std::byte* Exchange::place(std::uint32_t slice, std::uint32_t step) {
-  if (schedule_.shape() == plan::Shape::direct && !schedule_.scatters(step)) {
+  if (!schedule_.scatters(step)) {
     return memory_.data() + schedule_.received(slice, step).offset * element();
   }
   const std::uint32_t from = (rank_ + size_ - schedule_.distance(step)) % size_;

@@ -11,23 +11,15 @@
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
 #include "runtime/data/byte_buffer.hpp"
+#include "runtime/data/reduce_buffers.hpp"
 
 namespace hawser::runtime {
 
 class Exchange {
  public:
-  struct Buffers {
-    const std::byte* send = nullptr;
-    std::byte* recv = nullptr;
-    std::size_t count = 0;
-    Dtype dtype = Dtype::f32;
-    Redop redop = Redop::sum;
-  };
-  explicit Exchange(const Buffers& buffers) : buffers_(buffers) {}
-
-  // Takes memory for an attempt: the result, and what n - 1 members contribute to the own segment. Throws
+  // For one attempt. Takes memory: the result, and what n - 1 members contribute to the own segment. Throws
   // std::bad_alloc.
-  void begin(const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size);
+  Exchange(const ReduceBuffers& buffers, const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size);
   // What is sent for a unit, and where an arriving one goes.
   [[nodiscard]] std::span<const std::byte> payload(std::uint32_t slice, std::uint32_t step) const;
   [[nodiscard]] std::byte* place(std::uint32_t slice, std::uint32_t step);
@@ -44,12 +36,11 @@ class Exchange {
   // What a member contributes to the own segment.
   [[nodiscard]] const std::byte* contribution(std::uint32_t rank) const;
 
-  const Buffers buffers_;
-  plan::Schedule schedule_;
-  std::uint32_t rank_ = 0;
-  std::uint32_t size_ = 1;
+  const ReduceBuffers buffers_;
+  const plan::Schedule schedule_;
+  const std::uint32_t rank_;
+  const std::uint32_t size_;
   std::uint32_t arrived_ = 0;
-  std::size_t memory_bytes_ = 0;
   ByteBuffer memory_;  // the result, then contributions by rank
 };
 

@@ -75,10 +75,8 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
   resent = false;
   small = sync() == nullptr && total_bytes() <= light_bytes_max;
   exchange.reset();
-  const bool exchanges = schedule.shape() == plan::Shape::flat || schedule.shape() == plan::Shape::direct;
-  if (exchanges && !coded) {
-    exchange.emplace(Exchange::Buffers{call.send, call.recv, call.count, call.dtype, call.redop});
-    exchange->begin(schedule, rank, size);
+  if (schedule.exchanges() && !coded) {
+    exchange.emplace(ReduceBuffers{call.send, call.recv, call.count, call.dtype, call.redop}, schedule, rank, size);
     ++remaining;  // the own segment
     small = call.count * element() / schedule.parts() <= light_bytes_max;
   }
@@ -162,7 +160,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
     sink.count = segment.count * element();
     sink.dst = exchange->place(slice, step);
     sink.piece = schedule.piece(slice, step, false);
-    sink.digests = schedule.shape() == plan::Shape::direct && !schedule.scatters(step);
+    sink.digests = !schedule.scatters(step);
     return sink;
   }
   sink.count = segment.count;

@@ -179,12 +179,11 @@ bool Strand::read_now() {
   return reads_ != before;
 }
 
-std::byte* Strand::driver_scratch() {
-  thread_local const std::unique_ptr<std::byte[]> scratch(new std::byte[scratch_bytes]);
-  return scratch.get();
+std::byte* Strand::scratch() {
+  if (thread_.on_thread()) return thread_.scratch();
+  thread_local const std::unique_ptr<std::byte[]> of_driver(new std::byte[scratch_bytes]);
+  return of_driver.get();
 }
-
-std::byte* Strand::scratch() { return thread_.on_thread() ? thread_.scratch() : driver_scratch(); }
 
 void Strand::resume() {
   const std::lock_guard hold(reins_);
@@ -643,7 +642,8 @@ bool Strand::send_some() {
       n = -1;
       errno = ECONNABORTED;
     } else if (ring_out_) {
-      n = write_ring({iov, parts});
+      n = ring_out_->write({iov, parts});
+      if (n < 0) errno = EPROTO;
     } else {
       msghdr message{};
       message.msg_iov = iov;

@@ -99,8 +99,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   // On a thread that drives: from lend to give_back the io thread leaves reading to it.
   void lend();
   void give_back();
-  bool read_now();                     // true: something was there
-  static std::byte* driver_scratch();  // of this thread; throws std::bad_alloc
+  bool read_now();  // true: something was there
 
   // Says that it lives, if nothing else did for a heartbeat, and gives the connection up when the other end is silent
   // or acknowledges nothing. `slept`: this thread has not run for a while, so its own sleep may look like their
@@ -165,7 +164,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool doze();
   void shut();
   void release();
-  std::byte* scratch();
+  std::byte* scratch();  // of the thread that reads; throws std::bad_alloc
   void fail(const std::string& why);
   void ping();
   void look_at_path(std::int64_t now);
@@ -185,7 +184,6 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void ring_bell();
   bool read_chunk();
   void read_ring();
-  ssize_t write_ring(std::span<const iovec> parts);
   // What the kernel knows of the connection; false: nothing.
   bool ask_kernel(std::int64_t now);
 

@@ -246,12 +246,4 @@ void Strand::read_ring() {
   }
 }
 
-// ----------------------------------------------------------------------------------------------------------- sending
-
-ssize_t Strand::write_ring(std::span<const iovec> parts) {
-  const std::ptrdiff_t n = ring_out_->write(parts);
-  if (n < 0) errno = EPROTO;
-  return n;
-}
-
 }  // namespace hawser::runtime

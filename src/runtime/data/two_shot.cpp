@@ -29,7 +29,7 @@ std::uint64_t mix(std::uint64_t x) {
 
 }  // namespace
 
-TwoShot::TwoShot(Coding coding, const Buffers& buffers) : coding_(std::move(coding)), buffers_(buffers) {
+TwoShot::TwoShot(Coding coding, const ReduceBuffers& buffers) : coding_(std::move(coding)), buffers_(buffers) {
   const std::size_t block = coding_.format.block;
   blocks_ = (buffers_.count + block - 1) / block;
   block_bytes_ = codec::encoded_bytes(coding_.format, block);

@@ -25,6 +25,7 @@
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
 #include "runtime/data/byte_buffer.hpp"
+#include "runtime/data/reduce_buffers.hpp"
 #include "runtime/residual.hpp"
 
 namespace hawser::runtime {
@@ -43,14 +44,7 @@ struct Coding {
 
 class TwoShot {
  public:
-  struct Buffers {
-    const std::byte* send = nullptr;
-    std::byte* recv = nullptr;
-    std::size_t count = 0;
-    Dtype dtype = Dtype::f32;
-    Redop redop = Redop::sum;
-  };
-  TwoShot(Coding coding, const Buffers& buffers);
+  TwoShot(Coding coding, const ReduceBuffers& buffers);
   ~TwoShot();
   TwoShot(const TwoShot&) = delete;
   TwoShot& operator=(const TwoShot&) = delete;
@@ -120,7 +114,7 @@ class TwoShot {
   [[nodiscard]] std::size_t first_element(std::size_t block) const;
 
   Coding coding_;
-  const Buffers buffers_;
+  const ReduceBuffers buffers_;
   std::size_t blocks_ = 0;
   std::size_t block_bytes_ = 0;
   std::uint64_t contribution_noise_ = 0;
