@@ -15,6 +15,11 @@ std::ptrdiff_t RingWriter::write(std::span<const iovec> parts) {
   const std::uint64_t used = written_ - places_.read.load(std::memory_order_acquire);
   if (used > bytes_.size() || used % ring_grain != 0) return -1;
   std::size_t room = bytes_.size() - used;
+  if (is_little(room)) {
+    std::size_t asked = 0;
+    for (const iovec& part : parts) asked += part.iov_len;
+    if (asked > room) return 0;
+  }
   const std::uint64_t before = written_;
   std::uint64_t published = written_;
   for (const iovec& part : parts) {
@@ -38,7 +43,10 @@ std::ptrdiff_t RingWriter::write(std::span<const iovec> parts) {
   return static_cast<std::ptrdiff_t>(written_ - before);
 }
 
-bool RingWriter::has_room() const { return written_ - places_.read.load() < bytes_.size(); }
+// To fill it would have both ends run after each other, a few bytes at a time: the silly window of RFC 1122, 4.2.3.4.
+bool RingWriter::is_little(std::uint64_t room) const { return room < bytes_.size() / 4; }
+
+bool RingWriter::has_room() const { return !is_little(bytes_.size() - (written_ - places_.read.load())); }
 
 bool RingWriter::wait() {
   places_.writer_waits.store(1);

@@ -31,8 +31,8 @@ class RingWriter {
  public:
   RingWriter(RingPlaces& places, std::span<std::byte> bytes) : places_(places), bytes_(bytes) {}
 
-  // Copies as much as there is room for; their sum is a multiple of 64. The number of bytes taken, -1: the reader's
-  // place makes no sense.
+  // Copies all, or as much as there is room for, or nothing where that is little; their sum is a multiple of 64. The
+  // number of bytes taken, -1: the reader's place makes no sense.
   std::ptrdiff_t write(std::span<const iovec> parts);
   [[nodiscard]] bool has_room() const;
   // There was no room. True: now there is; else the reader owes a bell.
@@ -41,6 +41,8 @@ class RingWriter {
   bool owes_bell() { return places_.reader_sleeps.load() != 0 && places_.reader_sleeps.exchange(0) != 0; }
 
  private:
+  [[nodiscard]] bool is_little(std::uint64_t room) const;
+
   RingPlaces& places_;
   const std::span<std::byte> bytes_;
   std::uint64_t written_ = 0;

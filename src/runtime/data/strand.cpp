@@ -651,8 +651,8 @@ bool Strand::send_some() {
       n = ::sendmsg(fd_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     error = errno;
+    if (n >= 0) more = static_cast<std::size_t>(n) == asked;
     if (n > 0) {
-      more = static_cast<std::size_t>(n) == asked;
       out_offset_ += static_cast<std::size_t>(n);
       while (!out.empty()) {
         OutFrame& first = out.front();

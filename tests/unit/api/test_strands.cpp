@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -308,4 +310,59 @@ TEST_CASE("the kernel asks silent connections whether they live, and sets no dea
     CHECK(option(fd, IPPROTO_TCP, TCP_KEEPCNT) == 3);
     CHECK(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT) == 0);
   }
+}
+
+namespace {
+
+// On one processor, so that each end often waits for the other one.
+class OneProcessor {
+ public:
+  OneProcessor() {
+    REQUIRE(sched_getaffinity(0, sizeof(before_), &before_) == 0);
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<unsigned>(sched_getcpu()), &one);
+    REQUIRE(sched_setaffinity(0, sizeof(one), &one) == 0);
+  }
+  ~OneProcessor() { sched_setaffinity(0, sizeof(before_), &before_); }
+  OneProcessor(const OneProcessor&) = delete;
+  OneProcessor& operator=(const OneProcessor&) = delete;
+
+ private:
+  cpu_set_t before_{};
+};
+
+double processor_seconds() {
+  timespec used{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  return static_cast<double>(used.tv_sec) + 1e-9 * static_cast<double>(used.tv_nsec);
+}
+
+double seconds_to_reduce(std::uint32_t transport) {
+  constexpr std::size_t count = 4U << 20;
+  const OneProcessor one;  // whose threads inherit it
+  Coordinator coordinator;
+  auto comms = make_group(coordinator, 2, [&](hawser_comm_config_t& config) { config.transport = transport; });
+  std::vector<std::vector<float>> buffers(2, std::vector<float>(count, 1));
+  double used = 0;
+  for (int i = 0; i < 6; ++i) {
+    const double before = processor_seconds();
+    in_threads(2, [&](std::uint32_t rank) {
+      float* const data = buffers[rank].data();
+      expect(hawser_all_reduce(comms[rank].get(), data, data, count, HAWSER_F32, HAWSER_AVG, nullptr, nullptr),
+             HAWSER_OK, "all_reduce");
+      check(data[0] == 1 && data[count - 1] == 1, "a wrong average");
+    });
+    if (i > 0) used += processor_seconds() - before;  // the first one is done with the memory when it ends
+  }
+  return used;
+}
+
+}  // namespace
+
+TEST_CASE("to wait for room in shared memory takes no processor time", "[strands]") {
+  const double tcp = seconds_to_reduce(HAWSER_TRANSPORT_TCP);
+  const double shared = seconds_to_reduce(HAWSER_TRANSPORT_AUTO);
+  INFO("tcp " << tcp << " s, shared memory " << shared << " s");
+  CHECK(shared < 2 * tcp);
 }
