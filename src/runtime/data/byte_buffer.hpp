@@ -1,7 +1,9 @@
 // Memory for what is held for a while: payloads that are wanted in one piece, codes, copies of inputs. Large ones come
 // straight from the system with the wish for huge pages, because one page fault then takes the place of hundreds; that
 // is what most of the time of a fresh buffer goes into. A pool gives equal pieces of such areas, for blocks of shared
-// state and contributions, of which many are held at once. Copies share the memory. Any thread.
+// state and contributions, of which many are held at once. What is small and wanted again at once, operation after
+// operation, is kept for that; the system would take it back and give it anew, page by page. Copies share the memory.
+// Any thread.
 #pragma once
 
 #include <cstddef>
@@ -16,7 +18,7 @@ class ByteBuffer {
  public:
   ByteBuffer() = default;
   // Bytes that nobody has set yet. Throws std::bad_alloc.
-  explicit ByteBuffer(std::size_t size) : memory_(new std::byte[size]), size_(size) {}
+  explicit ByteBuffer(std::size_t size);
   // Zeros. Throws std::bad_alloc.
   static ByteBuffer zeroed(std::size_t size);
   ByteBuffer(std::shared_ptr<std::byte[]> memory, std::size_t size) : memory_(std::move(memory)), size_(size) {}

@@ -228,7 +228,7 @@ Result<std::shared_ptr<OpRun>> Engine::start(const OpCall& call) {
   }
   Status status;
   {
-    Driver driver(*this);  // sends what the start lets go
+    Driver driver(*this, call.waits && is_driven(call));  // sends what the start lets go
     const Lock lock(mutex_);
     status = start_locked(*op, call);
   }

@@ -238,7 +238,7 @@ class Engine {
   // While one is there, strands that its thread has scheduled are pumped by that thread. Not under the engine's mutex.
   class Driver {
    public:
-    explicit Driver(Engine& engine);
+    Driver(Engine& engine, bool bulk);
     ~Driver();
     Driver(const Driver&) = delete;
     Driver& operator=(const Driver&) = delete;
@@ -250,12 +250,14 @@ class Engine {
    private:
     static thread_local Driver* current;
     Engine& engine_;
+    const bool bulk_;  // bulk strands too
     Driver* const before_;
     std::vector<std::shared_ptr<Strand>> scheduled_;
     std::vector<std::shared_ptr<Strand>> sending_;
   };
   void drive(OpRun& op);
-  void read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands);
+  void read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands, bool bulk);
+  static bool is_driven(const OpCall& call);
   void rouse();
   Status start_locked(OpRun& op, const OpCall& call);
   void give_out() noexcept;
@@ -358,8 +360,9 @@ class Engine {
 
   const bool shares_memory_;
   std::atomic<std::uint64_t> shared_{0};
-  std::atomic<bool> dozing_{false};        // some strands are not polled
-  std::atomic<std::uint32_t> turns_{100};  // how long it is worth to wait awake
+  std::atomic<bool> dozing_{false};         // some strands are not polled
+  std::atomic<std::uint32_t> turns_{100};   // how long it is worth to wait awake
+  std::atomic<std::uint32_t> failures_{0};  // times in turn that this was too short
 
   std::mutex mutex_;  // guards everything below
   std::condition_variable changed_;

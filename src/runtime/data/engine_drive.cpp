@@ -1,7 +1,7 @@
-// User threads that move frames themselves. A small operation is over in a few exchanges of a few bytes; handing each
-// to an io thread and being woken by it would cost more than all the rest. So the thread that starts an operation sends
-// what can go at once over light strands, and while it waits for a small one it reads them too, for a while, in place
-// of the io threads, which stop to poll what is read here. spec: docs/threading.md#the-engine
+// User threads that move frames themselves. An operation that is not large is over in a few exchanges; handing each to
+// an io thread and being woken by it would cost more than all the rest. So the thread that starts one sends what can go
+// at once, and while it waits for it it reads the strands too, for a while, in place of the io threads, which stop to
+// poll what is read here. spec: docs/threading.md#the-engine
 #include <sched.h>
 
 #include <algorithm>
@@ -14,16 +14,19 @@
 namespace hawser::runtime {
 namespace {
 
-constexpr std::size_t driven_strands_max = 32;  // asking more of them in turn takes longer than being woken
-constexpr std::uint32_t turns_max = 200;        // without news: about what it costs to sleep and be woken
+constexpr std::size_t driven_strands_max = 32;      // asking more of them in turn takes longer than being woken
+constexpr std::size_t driven_bytes_max = 1U << 20;  // of an operation: to be woken costs nothing beside more
+constexpr std::uint32_t turns_max = 200;            // without news: about what it costs to sleep and be woken
 constexpr std::uint32_t turns_min = 8;
+constexpr std::uint32_t failures_max = 16;  // then it is tried again whether patience helps
 constexpr std::int64_t patience_us_max = 5000;
 
 }  // namespace
 
 thread_local Engine::Driver* Engine::Driver::current = nullptr;
 
-Engine::Driver::Driver(Engine& engine) : engine_(engine), before_(std::exchange(current, this)) {}
+Engine::Driver::Driver(Engine& engine, bool bulk)
+    : engine_(engine), bulk_(bulk), before_(std::exchange(current, this)) {}
 
 Engine::Driver::~Driver() {
   try {
@@ -35,7 +38,7 @@ Engine::Driver::~Driver() {
 }
 
 bool Engine::Driver::take(Engine& engine, const std::shared_ptr<Strand>& strand) {
-  if (current == nullptr || &current->engine_ != &engine || strand->index() != 0) return false;
+  if (current == nullptr || &current->engine_ != &engine || (strand->index() != 0 && !current->bulk_)) return false;
   current->scheduled_.push_back(strand);
   return true;
 }
@@ -53,12 +56,18 @@ void Engine::Driver::send() {
   }
 }
 
+// The user's thread may move what goes over bulk strands too. Reductions of codes are io threads' work.
+bool Engine::is_driven(const OpCall& call) {
+  return !call.sync && !call.coding && call.count * dtype_size(call.dtype) <= driven_bytes_max;
+}
+
 void Engine::drive(OpRun& op) {
+  const bool bulk = is_driven(op.call);
   std::vector<std::shared_ptr<Strand>> strands;
   {
     const Lock lock(mutex_);
     // Beside others it would read their data, and those want the io threads.
-    if (op.ended || !op.small || ops_.size() != 1 || op.participants.size() > driven_strands_max) return;
+    if (op.ended || (!op.small && !bulk) || ops_.size() != 1 || op.participants.size() > driven_strands_max) return;
     try {
       strands.reserve(op.participants.size());
     } catch (const std::bad_alloc&) {
@@ -68,14 +77,14 @@ void Engine::drive(OpRun& op) {
       const auto link = links_.find(id);
       if (link == links_.end()) continue;
       for (const auto& strand : link->second.strands) {
-        if (strand->index() == 0) strands.push_back(strand);
+        if (strand->index() == 0 || bulk) strands.push_back(strand);
       }
     }
   }
   for (const auto& strand : strands) strand->lend();
   // The operation goes on whatever happens to its caller, so nothing may be thrown from here.
   try {
-    read_until_over(op, strands);
+    read_until_over(op, strands, bulk);
   } catch (const std::bad_alloc&) {
     exhausted();
   }
@@ -84,15 +93,19 @@ void Engine::drive(OpRun& op) {
 
 // Counted in turns of its own: while it has given way to others (fewer cores than peers) waiting costs nothing. When it
 // lasts longer than it usually does, the thread goes to sleep like any other.
-void Engine::read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands) {
-  Driver driver(*this);
-  const std::uint32_t limit = turns_.load();
+void Engine::read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands, bool bulk) {
+  Driver driver(*this, bulk);
+  const std::uint32_t turns = turns_.load();
+  const std::uint32_t failures = failures_.load();
+  const std::uint32_t limit = failures < failures_max ? turns : turns_max;
   std::int64_t asleep_us = 0;
+  std::uint32_t longest = 0;
   for (std::uint32_t idle = 0; !op.over.load() && idle < limit; ++idle) {
     bool moved = false;
     for (const auto& strand : strands) moved = strand->read_now() || moved;
     driver.send();
     if (moved || op.over.load()) {
+      longest = std::max(longest, idle);
       idle = 0;
       asleep_us = 0;
       continue;
@@ -103,7 +116,13 @@ void Engine::read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand
     if (asleep_us == 0) asleep_us = now + patience_us_max;
     if (now > asleep_us) break;
   }
-  turns_ = op.over.load() ? std::min(turns_max, limit + 1 + limit / 8) : std::max(turns_min, limit / 2);
+  if (op.over.load()) {
+    failures_ = 0;
+    turns_ = std::clamp(std::max(2 * longest, turns + 1 + turns / 8), turns_min, turns_max);
+  } else {
+    failures_ = failures < failures_max ? failures + 1 : 0;
+    turns_ = std::max(turns_min, turns / 2);
+  }
 }
 
 void Engine::rouse() {
