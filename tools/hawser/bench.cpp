@@ -3,10 +3,12 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iterator>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "child.hpp"
@@ -40,8 +42,23 @@ void check_compression(const BenchOptions& options) {
   }
 }
 
+// Empty, or what is wrong with it.
+std::string check_parts(const std::string& list) {
+  for (std::string_view rest = list; !rest.empty();) {
+    const std::string_view name = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), name.size() + 1));
+    if (name != "digest" && name != "commit" && name != "restore") {
+      return fmt::format("\"{}\" is none of digest, commit, restore", name);
+    }
+  }
+  return {};
+}
+
 void check_options(const BenchOptions& options) {
   check_compression(options);
+  if (options.beside != 0 && (bench_op_of(options) != BenchOp::all_reduce || options.in_flight != 1)) {
+    throw Failure(exit_usage, "--beside is for all-reduce, one in flight");
+  }
   if (is_state(bench_op_of(options)) && (options.in_flight != 1 || options.in_place)) {
     throw Failure(exit_usage, "--in-flight and --in-place are not for shared state");
   }
@@ -142,6 +159,16 @@ void add_bench_command(CLI::App& app, Action& action) {
   command->add_option("--rounding", options.rounding, "Of the compression: nearest or stochastic")
       ->check(CLI::IsMember({"nearest", "stochastic"}))
       ->capture_default_str();
+  command
+      ->add_option("--beside", options.beside,
+                   "Measure while an all-reduce of so many bytes and low priority is\nunder way [0: none]")
+      ->transform(size_value(0));
+  command
+      ->add_option("--without", options.without,
+                   "Leave out parts of the fault tolerance, to see what they cost:\ndigest, commit, restore, or a "
+                   "list a,b")
+      ->type_name("PARTS")
+      ->check(CLI::Validator(check_parts, "PARTS"));
   command->add_flag("--in-place", options.in_place, "Send and receive in the same buffer");
   command->add_flag("--check,!--no-check", options.check, "Compare every element of every rank's results [on]");
   command->add_flag("--json", options.json, "One JSON object a row");
@@ -155,11 +182,15 @@ void add_bench_command(CLI::App& app, Action& action) {
       "is\n"
       "the processor time of all ranks during the timed part, per rank and byte of buffer. With --compression, bytes\n"
       "and bandwidths are those of the buffer, not of the codes; wrong are elements beyond the bound of the codec's\n"
-      "error, and elements that differ from rank 0's.\n" +
+      "error, and elements that differ from rank 0's. Memory is what the process of rank 0 came to hold at most beyond "
+      "what it\n"
+      "held, with the buffers, before the first repetition.\n" +
       footer("  hawser bench all-reduce --spawn 4\n"
              "  hawser bench all-reduce --spawn 2 --dtype all --op all --max-bytes 1M --iters 5\n"
              "  hawser bench all-reduce --spawn 4 --compression int8\n"
              "  hawser bench broadcast --spawn 4 --in-flight 8 --json\n"
+             "  hawser bench all-reduce --spawn 2 --max-bytes 4K --beside 256M\n"
+             "  hawser bench all-reduce --spawn 2 --min-bytes 64M --without digest,commit,restore\n"
              "  hawser bench state-sync --spawn 3 --min-bytes 256M --max-bytes 256M --iters 5\n"
              "  hawser bench all-reduce --coordinator 10.0.0.1:4900 --min-size 2     on each of two machines"));
   command->callback([owned, &action] {

@@ -36,6 +36,8 @@ struct BenchOptions {
   std::string compression = "none";
   std::uint32_t block = 0;
   std::string rounding = "nearest";
+  std::uint64_t beside = 0;  // bytes of a bulk operation that is under way meanwhile
+  std::string without;       // parts of the fault tolerance that are left out
   bool in_place = false;
   bool check = true;
   bool json = false;

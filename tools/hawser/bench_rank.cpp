@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -34,6 +35,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t input_seed = 0x48415753;
 constexpr std::byte poison{0xa5};
+constexpr std::uint32_t repetitions_beside = 4;  // of one large operation
 
 std::uint64_t cpu_ns() {
   timespec time{};
@@ -47,10 +49,22 @@ struct Row {
   std::size_t count = 0;
 };
 
+// In bytes; 0 where /proc does not say.
+std::uint64_t resident(const char* name) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind(name, 0) == 0) return std::strtoull(line.c_str() + std::strlen(name), nullptr, 10) * 1024;
+  }
+  return 0;
+}
+// From now on the largest is that of the future (proc_pid_clear_refs(5)).
+void forget_peak() { std::ofstream("/proc/self/clear_refs") << "5"; }
+
 struct Measured {
   std::vector<double> times_us;  // rank 0's, one a repetition
   std::uint64_t wrong = 0;       // of all ranks
   std::uint64_t cpu_ns = 0;      // of all ranks
+  std::uint64_t memory = 0;      // bytes of rank 0 beyond the buffers
 };
 
 struct Memory {
@@ -76,6 +90,9 @@ class Rank {
     compression_.block = options.block;
     compression_.rounding = *parse_rounding(options.rounding);
     if (compression_.codec != HAWSER_CODEC_NONE) reduce_options_.compression = &compression_;
+    if (options.beside != 0) reduce_options_.priority = 7;
+    if (!options.without.empty())
+      setenv("HAWSER_WITHOUT", options.without.c_str(), 1);  // NOLINT(concurrency-mt-unsafe)
   }
 
   int run() {
@@ -126,10 +143,11 @@ class Rank {
 
   // Ranks that were started with different options would not issue the same operations.
   void agree_on_options() {
-    const std::string text = fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {}", options_.op, options_.min_bytes,
-                                         options_.max_bytes, options_.factor, options_.dtypes, options_.redops,
-                                         options_.in_flight, options_.iters, options_.warmup, options_.in_place,
-                                         options_.check, options_.compression, options_.block, options_.rounding);
+    const std::string text =
+        fmt::format("{} {} {} {} {} {} {} {} {} {} {} {} {} {} {} {}", options_.op, options_.min_bytes,
+                    options_.max_bytes, options_.factor, options_.dtypes, options_.redops, options_.in_flight,
+                    options_.iters, options_.warmup, options_.in_place, options_.check, options_.compression,
+                    options_.block, options_.rounding, options_.beside, options_.without);
     std::uint64_t digest = 0;
     for (const char letter : text) digest = mix(digest, static_cast<unsigned char>(letter));
     std::array<std::uint64_t, 2> range = {digest, ~digest};
@@ -165,6 +183,10 @@ class Rank {
   void prepare(const Row& row) {
     bytes_ = row.count * hawser_dtype_size(row.dtype);
     if (recv_.empty()) {
+      if (options_.beside != 0) {
+        bulk_ = allocate(options_.beside);
+        bulk_sum_ = allocate(options_.beside);
+      }
       for (std::uint32_t i = 0; i < options_.in_flight; ++i) {
         recv_.push_back(allocate(op_ == BenchOp::barrier ? 0 : options_.max_bytes));
         if (!options_.in_place && !is_state(op_))
@@ -241,16 +263,31 @@ class Rank {
       require(call(row, 0), options_.op);
       return;
     }
-    struct Release {
-      void operator()(hawser_op_t* op) const { hawser_op_release(op); }
-    };
-    std::vector<std::unique_ptr<hawser_op_t, Release>> ops;
+    std::vector<Op> ops;
     for (std::size_t slot = 0; slot < options_.in_flight; ++slot) {
       hawser_op_t* op = nullptr;
       require(start(row, slot, &op), options_.op + " start");
       ops.emplace_back(op);
     }
     for (const auto& op : ops) require(hawser_op_wait(op.get(), 0, nullptr), options_.op);
+  }
+
+  // The next bulk operation, after the one before. It has its own tag, so that small ones need not wait for their turn.
+  void start_beside() {
+    if (options_.beside == 0) return;
+    end_beside();
+    hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+    options.tag = 1;
+    options.priority = -8;
+    hawser_op_t* op = nullptr;
+    require(hawser_all_reduce_start(comm_.get(), bulk_.bytes.get(), bulk_sum_.bytes.get(),
+                                    options_.beside / sizeof(float), HAWSER_F32, HAWSER_SUM, &options, &op),
+            "the all_reduce beside");
+    beside_.reset(op);
+  }
+  void end_beside() {
+    if (beside_) require(hawser_op_wait(beside_.get(), 0, nullptr), "the all_reduce beside");
+    beside_.reset();
   }
 
   void fill(const Row& row, const Pattern& pattern) {
@@ -310,6 +347,8 @@ class Rank {
     const Pattern timed_input = options_.in_place ? neutral_pattern(row.dtype, row.redop, row.count) : own_input(row);
     if (has_data) fill(row, timed_input);
     if (is_state(op_)) make_state(row);
+    forget_peak();
+    const std::uint64_t held = resident("VmRSS:");
     for (std::uint32_t i = 0; i < options_.warmup; ++i) {
       before_repetition();
       repeat_once(row);
@@ -321,12 +360,21 @@ class Rank {
     const std::uint64_t cpu_before = cpu_ns();
     for (std::uint32_t i = 0; i < options_.iters; ++i) {
       before_repetition();
+      if (i % repetitions_beside == 0) start_beside();
       const auto begin = Clock::now();
       repeat_once(row);
       const std::chrono::duration<double, std::micro> time = Clock::now() - begin;
       measured.times_us.push_back(time.count() / options_.in_flight);
+      // Beside nothing more, that was no measurement.
+      if (options_.beside != 0 && hawser_op_test(beside_.get(), nullptr) != HAWSER_PENDING)
+        measured.times_us.pop_back();
     }
+    end_beside();
     std::array<std::uint64_t, 2> sums = {0, cpu_ns() - cpu_before};
+    measured.memory = std::max(resident("VmHWM:"), held) - held;
+    if (measured.times_us.empty()) {
+      throw Failure(exit_usage, "--beside: the large operation is over before a small one; ask for more bytes");
+    }
 
     if (options_.check && has_data) sums[0] = check(row, timed_input);
     reduce_small(sums, HAWSER_SUM);
@@ -405,19 +453,20 @@ class Rank {
       if (hawser_comm_member(comm_.get(), rank, &member) != HAWSER_OK) continue;
       fmt::print("#   rank {} {} at {}\n", rank, member.name, member.address);
     }
-    fmt::print("#{:>12} {:>12} {:>6} {:>6} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}\n", "bytes", "count", "type", "redop",
-               "time p50", "time p99", "algbw", "busbw", "#wrong", "cpu");
-    fmt::print("#{:>12} {:>12} {:>6} {:>6} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9}\n", "(B)", "(elements)", "", "",
-               "(us)", "(us)", "(GB/s)", "(GB/s)", "", "(ns/B)");
+    fmt::print("#{:>12} {:>12} {:>6} {:>6} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9} {:>8}\n", "bytes", "count", "type",
+               "redop", "time p50", "time p99", "algbw", "busbw", "#wrong", "cpu", "memory");
+    fmt::print("#{:>12} {:>12} {:>6} {:>6} {:>11} {:>11} {:>9} {:>9} {:>8} {:>9} {:>8}\n", "(B)", "(elements)", "", "",
+               "(us)", "(us)", "(GB/s)", "(GB/s)", "", "(ns/B)", "(MiB)");
     std::fflush(stdout);
   }
 
   void print_line(const Row& row, const Measured& measured) const {
     const Figures shown = figures(measured);
-    fmt::print(" {:>12} {:>12} {:>6} {:>6} {:>11.2f} {:>11.2f} {:>9.3f} {:>9.3f} {:>8} {:>9}\n", shown_bytes(),
+    fmt::print(" {:>12} {:>12} {:>6} {:>6} {:>11.2f} {:>11.2f} {:>9.3f} {:>9.3f} {:>8} {:>9} {:>8.1f}\n", shown_bytes(),
                row.count, shown_dtype(row), shown_redop(row), shown.p50_us, shown.p99_us, shown.algbw_gbs,
                shown.busbw_gbs, options_.check ? fmt::to_string(measured.wrong) : "N/A",
-               shown.cpu_ns_per_byte ? fmt::format("{:.3f}", *shown.cpu_ns_per_byte) : "-");
+               shown.cpu_ns_per_byte ? fmt::format("{:.3f}", *shown.cpu_ns_per_byte) : "-",
+               static_cast<double>(measured.memory) / (1 << 20));
     std::fflush(stdout);
   }
 
@@ -446,11 +495,19 @@ class Rank {
       object["rounding"] = options_.rounding;
       object["encoded_bytes"] = hawser_compressed_bytes(&compression_, row.count);
     }
+    object["memory_bytes"] = measured.memory;
+    if (options_.beside != 0) object["beside_bytes"] = options_.beside;
+    if (!options_.without.empty()) object["without"] = options_.without;
     object["in_place"] = options_.in_place;
     object["iters"] = options_.iters;
     fmt::print("{}\n", object.dump());
     std::fflush(stdout);
   }
+
+  struct Release {
+    void operator()(hawser_op_t* op) const { hawser_op_release(op); }
+  };
+  using Op = std::unique_ptr<hawser_op_t, Release>;
 
   const BenchOptions& options_;
   const BenchOp op_;
@@ -466,7 +523,10 @@ class Rank {
   std::vector<std::uint64_t> keys_;                              // of the ranks' inputs
   std::vector<Memory> send_;                                     // empty when in place
   std::vector<Memory> recv_;
-  Memory scratch_;         // rank 0's compressed result
+  Memory scratch_;  // rank 0's compressed result
+  Memory bulk_;     // of the operation beside
+  Memory bulk_sum_;
+  Op beside_;
   std::size_t bytes_ = 0;  // of the row
 };
 

@@ -48,6 +48,8 @@ std::vector<std::string> rank_arguments(const BenchOptions& options, const std::
   add("--block", options.block);
   add("--rounding", options.rounding);
   add("--corrupt", options.corrupt);
+  add("--beside", options.beside);
+  if (!options.without.empty()) add("--without", options.without);
   add("--child", index);
   add("--parent", getpid());
   if (options.in_place) arguments.emplace_back("--in-place");

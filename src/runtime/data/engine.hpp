@@ -286,6 +286,7 @@ class Engine {
   void complete_unit(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void contributed(OpRun& op);
   void unit_done(OpRun& op);
+  void end_uncommitted(OpRun& op);
   // alone: this member gives it up without the others.
   void finish(OpRun& op, const Status& status, bool alone);
   void end(OpRun& op, const Status& status);

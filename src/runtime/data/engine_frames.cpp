@@ -12,6 +12,7 @@
 #include "io/random.hpp"
 #include "runtime/data/engine.hpp"
 #include "runtime/data/io_thread.hpp"
+#include "runtime/data/without.hpp"
 
 namespace hawser::runtime {
 namespace {
@@ -352,6 +353,7 @@ void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
     if (current && op->queued > 0) --op->queued;
     if (!current) frame.op.reset();
     if (current && frame.digests) root_sent(*op, frame);
+    if (current && without().commit) end_uncommitted(*op);
   }
   auto& unacked = strand.shared.unacked;
   if (!strand.shared.lost) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/kill_point.hpp"
+#include "runtime/data/without.hpp"
 
 namespace hawser::runtime {
 namespace {
@@ -80,7 +81,7 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
     ++remaining;  // the own segment
     small = call.count * element() / schedule.parts() <= light_bytes_max;
   }
-  if (schedule.shape() == plan::Shape::ring && in_place()) {
+  if (schedule.shape() == plan::Shape::ring && in_place() && !without().restore) {
     saved.assign(static_cast<std::size_t>(schedule.slices()) * size, 0);
     try {
       if (!snapshot) snapshot = ByteBuffer::zeroed(call.count * element());
@@ -169,8 +170,8 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
   sink.piece = schedule.piece(slice, step, false);
   sink.dst = call.recv + segment.offset * element();
   sink.mode = Sink::Mode::copy;
-  sink.digests = !schedule.reduces(step) || schedule.completes(step);
-  if (schedule.shape() == plan::Shape::ring && in_place() && saved[sink.piece] == 0) {
+  sink.digests = (!schedule.reduces(step) || schedule.completes(step)) && !without().digest;
+  if (snapshot && saved[sink.piece] == 0) {
     sink.save_to = snapshot.data() + segment.offset * element();
     sink.saved = &saved[sink.piece];
   }
@@ -179,7 +180,7 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
     sink.in_size = sink.out_size = 1;
     return sink;
   }
-  sink.own = (in_place() ? snapshot.data() : call.send) + segment.offset * element();
+  sink.own = (snapshot ? snapshot.data() : call.send) + segment.offset * element();
   sink.divide = schedule.completes(step) && call.redop == Redop::avg;
   sink.divisor = sink.divide ? static_cast<std::uint32_t>(participants.size()) : 1;
   if (!is_half(call.dtype)) {
