@@ -156,7 +156,8 @@ typedef struct hawser_comm_config {
   uint32_t group;           /**< peers of equal group compute together; groups never wait for one another */
   uint32_t min_size;        /**< members that must be there before a new group starts, 0 = 1 */
   uint32_t strands;         /**< TCP connections to each ring neighbour, 0: as many as help; at most 64 */
-  uint32_t io_threads;      /**< threads that move data, 0 = one per 2 cores, at most 4 */
+  uint32_t io_threads;      /**< threads that move bulk data, 0 = one per 2 cores, at most 4; one more moves what is
+                                 small */
   const char *listen;       /**< address for connections of other peers, "HOST" or "HOST:PORT"; NULL: every local address,
                                  or loopback only when the coordinator is reached over loopback and listens only there */
   const char *advertise;    /**< address that others dial, "HOST" or "HOST:PORT"; NULL: the address this peer's connection

@@ -114,7 +114,7 @@ void AllReduceMany::keep_back() {
     for (Item& item : items_) {
       if (item.user_residual) item.call.coding->residual = std::make_shared<Residual>(item.user_residual->count());
       if (item.call.send != item.call.recv || item.call.count == 0) continue;
-      item.kept_back = ByteBuffer::zeroed(item.call.count * dtype_size(item.call.dtype));
+      item.kept_back = ByteBuffer::reused(item.call.count * dtype_size(item.call.dtype));
       item.call.recv = item.kept_back.data();
     }
   } catch (const std::bad_alloc&) {

@@ -122,7 +122,7 @@ void add_bench_command(CLI::App& app, Action& action) {
       ->type_name("N")
       ->check(CLI::Range(0, 64))
       ->capture_default_str();
-  command->add_option("--io-threads", options.io_threads, "Threads that move data; 0: the library's choice")
+  command->add_option("--io-threads", options.io_threads, "Threads that move bulk data; 0: the library's choice")
       ->type_name("N")
       ->capture_default_str();
   command

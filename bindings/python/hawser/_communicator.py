@@ -497,7 +497,7 @@ def connect(
     ``address``: ``"HOST:PORT"``, several of them (the first that answers is used), or a Coordinator of this process;
     None: the environment variable HAWSER_COORDINATORS.
     ``group``: peers of equal group compute together. ``name``: shown to others, None: "HOST/PID".
-    ``strands``: TCP connections to each ring neighbour, 0: as many as help. ``io_threads``: threads that move data, 0: 1 per 2 cores.
+    ``strands``: TCP connections to each ring neighbour, 0: as many as help. ``io_threads``: threads that move bulk data, 0: 1 per 2 cores.
     ``listen``, ``advertise``, ``port_range``: where other peers connect to, as in hawser.h.
     ``join_timeout``: seconds, default of joining, ``admit`` and ``leave``. ``op_timeout``: of operations.
     ``timeout``: of this call, None: ``join_timeout``.

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <new>
 
+#include "io/random.hpp"
+
 namespace hawser::runtime {
 namespace {
 
@@ -54,8 +56,69 @@ class Kept {
   std::array<Free*, std::countr_zero(kept_block_max) - std::countr_zero(kept_block_min) + 1> lists_{};
 };
 
+// Large areas that are free. One that fits nobody who asks is given back at once, so what is held is no more than was
+// in use before.
+class Spares {
+ public:
+  // Of at least so many bytes, and at most twice that; size 0: there is none.
+  struct Area {
+    std::byte* memory = nullptr;
+    std::size_t size = 0;
+    std::int64_t since_ms = 0;
+  };
+  Area take(std::size_t size) {
+    const std::lock_guard hold(mutex_);
+    std::size_t best = count_;
+    for (std::size_t i = 0; i < count_; ++i) {
+      if (areas_[i].size < size || areas_[i].size / 2 > size) continue;
+      if (best == count_ || areas_[i].size < areas_[best].size) best = i;
+    }
+    if (best == count_) {
+      while (count_ != 0) release(count_ - 1);
+      return {};
+    }
+    const Area found = areas_[best];
+    areas_[best] = areas_[--count_];
+    return found;
+  }
+  void keep(std::byte* memory, std::size_t size) noexcept {
+    const std::lock_guard hold(mutex_);
+    if (count_ == areas_.size()) release(0);
+    areas_[count_++] = {memory, size, io::now_ms()};
+  }
+  void forget_unused(std::int64_t for_ms) noexcept {
+    const std::lock_guard hold(mutex_);
+    const std::int64_t now = io::now_ms();
+    for (std::size_t i = count_; i-- > 0;) {
+      if (now - areas_[i].since_ms >= for_ms) release(i);
+    }
+  }
+
+ private:
+  void release(std::size_t place) noexcept {
+    ::munmap(areas_[place].memory, areas_[place].size);
+    areas_[place] = areas_[--count_];
+  }
+
+  std::mutex mutex_;
+  std::size_t count_ = 0;
+  std::array<Area, 64> areas_{};
+};
+
+Spares& spares() {
+  static Spares* const all = new Spares;  // as long as the process: buffers may outlive what is static
+  return *all;
+}
+
+std::byte* map(std::size_t size) {
+  void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  (void)::madvise(memory, size, MADV_HUGEPAGE);  // a wish; without it everything works, slower
+  return static_cast<std::byte*>(memory);
+}
+
 Kept& kept() {
-  static Kept* const all = new Kept;  // as long as the process: buffers may outlive what is static
+  static Kept* const all = new Kept;  // as above
   return *all;
 }
 
@@ -80,12 +143,18 @@ ByteBuffer ByteBuffer::zeroed(std::size_t size) {
     if (memory == nullptr) throw std::bad_alloc();
     return {std::shared_ptr<std::byte[]>(memory, [](std::byte* at) { std::free(at); }), size};
   }
-  void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  (void)::madvise(memory, size, MADV_HUGEPAGE);  // a wish; without it everything works, slower
-  return {std::shared_ptr<std::byte[]>(static_cast<std::byte*>(memory), [size](std::byte* at) { ::munmap(at, size); }),
+  return {std::shared_ptr<std::byte[]>(map(size), [size](std::byte* at) { ::munmap(at, size); }), size};
+}
+
+ByteBuffer ByteBuffer::reused(std::size_t size) {
+  if (size <= kept_block_max) return ByteBuffer(size);
+  Spares::Area area = spares().take(size);
+  if (area.memory == nullptr) area = {map(size), size};
+  return {std::shared_ptr<std::byte[]>(area.memory, [all = area.size](std::byte* at) { spares().keep(at, all); }),
           size};
 }
+
+void ByteBuffer::forget_unused(std::int64_t for_ms) noexcept { spares().forget_unused(for_ms); }
 
 ByteBuffer BlockPool::take(std::size_t size) {
   std::byte* memory = nullptr;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -21,6 +22,11 @@ class ByteBuffer {
   explicit ByteBuffer(std::size_t size);
   // Zeros. Throws std::bad_alloc.
   static ByteBuffer zeroed(std::size_t size);
+  // Bytes that nobody has set yet, of any size; what large ones leave is kept for the next one of about that size,
+  // until forget_unused. Throws std::bad_alloc.
+  static ByteBuffer reused(std::size_t size);
+  // Gives back to the system what nobody has wanted for so long; 0: all.
+  static void forget_unused(std::int64_t for_ms) noexcept;
   ByteBuffer(std::shared_ptr<std::byte[]> memory, std::size_t size) : memory_(std::move(memory)), size_(size) {}
 
   explicit operator bool() const { return memory_ != nullptr; }

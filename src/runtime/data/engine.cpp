@@ -74,7 +74,7 @@ void Engine::give_out() noexcept {
 }
 
 Status Engine::start_threads(std::uint32_t count) {
-  for (std::uint32_t i = 0; i < count; ++i) {
+  for (std::uint32_t i = 0; i <= count; ++i) {
     auto thread = IoThread::start(*this, i);
     if (!thread.ok()) return thread.status();
     threads_.push_back(std::move(thread.value()));
@@ -96,6 +96,7 @@ void Engine::stop_threads() {
     restored(*op);
     it = ops_.begin();
   }
+  ByteBuffer::forget_unused(0);
 }
 
 // ----------------------------------------------------------------------------------------------- the machine
@@ -555,7 +556,7 @@ void Engine::copy_locally(const std::shared_ptr<OpRun>& op) {
 
 // A task a piece, as in restore_on.
 void Engine::copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, std::size_t at) {
-  threads_.front()->run([this, op, attempt, at] {
+  threads_.back()->run([this, op, attempt, at] {
     const std::size_t piece = std::min(copy_bytes, op->call.count * op->element() - at);
     {
       const std::shared_lock hold(op->local_mutex);
@@ -567,7 +568,7 @@ void Engine::copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, 
       const Lock lock(mutex_);
       if (op->attempt.load() == attempt) unit_done(*op);
     }
-    threads_.front()->run_scheduled();
+    threads_.back()->run_scheduled();
   });
 }
 
@@ -607,8 +608,8 @@ void Engine::restore(OpRun& op) {
     }
     return restored(op);
   }
-  op.restorers = threads_.size();
-  for (const auto& thread : threads_) restore_on(*thread, op.shared_from_this());
+  op.restorers = threads_.size() - 1;
+  for (std::size_t i = 0; i < op.restorers; ++i) restore_on(bulk_thread(i), op.shared_from_this());
 }
 
 // A task a piece: in between the thread serves its strands, so nobody takes it for silent.
@@ -916,6 +917,8 @@ bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
     op.done.notify_all();
   }
   op.done.wait(lock, [&] { return !op.decoding; });
+  const OpRun::Memory unused = op.take_memory();  // frames that are not acknowledged yet hold the operation for a while
+  lock.unlock();
   return true;
 }
 

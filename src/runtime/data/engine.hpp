@@ -91,6 +91,7 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
+  // So many for bulk strands, and one for the light ones.
   Status start_threads(std::uint32_t count);
   void stop_threads();
 
@@ -349,12 +350,14 @@ class Engine {
   [[nodiscard]] std::string who(PeerId id) const;
   OpReport report(const OpRun& op) const;
   OpRun* find(const wire::OpKey& key);
+  // One of those that have bulk strands; any number.
+  IoThread& bulk_thread(std::size_t number) { return *threads_[1 + number % (threads_.size() - 1)]; }
 
   const protocol::MemberConfig config_;
   const std::int64_t straggler_ms_;  // 0: no limit
   const std::function<void()> kick_;
   const std::function<void()> alarm_;
-  std::vector<std::unique_ptr<IoThread>> threads_;
+  std::vector<std::unique_ptr<IoThread>> threads_;  // first that of the light strands
   // Liveness, as the coordinator said.
   std::atomic<std::int64_t> heartbeat_ms_;
   std::atomic<std::int64_t> timeout_ms_;

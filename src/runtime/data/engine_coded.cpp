@@ -46,7 +46,7 @@ void Engine::reduce_when_ready(OpRun& op, std::uint32_t slice) {
     if (rank != op.rank && !op.partners[rank].begun) return;
   }
   state.reducing = true;
-  IoThread& thread = *threads_[slice % threads_.size()];
+  IoThread& thread = bulk_thread(slice);
   thread.run([this, &thread, op = op.shared_from_this(), attempt = op.attempt.load(), slice, weights = op.weights] {
     kernels::Digest digest;
     {

@@ -66,7 +66,8 @@ void Engine::drive(OpRun& op) {
   std::vector<std::shared_ptr<Strand>> strands;
   {
     const Lock lock(mutex_);
-    // Beside others it would read their data, and those want the io threads.
+    // Beside others it would read their frames, and where they keep all cores busy a thread that never sleeps has to
+    // wait longest for its turn.
     if (op.ended || (!op.small && !bulk) || ops_.size() != 1 || op.participants.size() > driven_strands_max) return;
     try {
       strands.reserve(op.participants.size());

@@ -537,7 +537,7 @@ void Engine::add_strand(PeerId peer, std::uint32_t index, bool dialled, io::Uniq
     replaced->thread().run([replaced] { replaced->close(); });
     break;
   }
-  IoThread& thread = *threads_[next_thread_++ % threads_.size()];
+  IoThread& thread = index == 0 ? *threads_.front() : bulk_thread(next_thread_++);
   auto strand = std::make_shared<Strand>(*this, thread, peer, index, dialled, std::move(fd), std::move(received),
                                          std::move(unsent));
   strand->shared.idle = false;  // its first pump finds out

@@ -12,7 +12,8 @@
 namespace hawser::runtime {
 namespace {
 
-constexpr std::int64_t rouse_ms = 1;  // a frame that nobody reads waits no longer than twice that
+constexpr std::int64_t unused_ms = 1000;  // memory for copies of inputs is kept for so long
+constexpr std::int64_t rouse_ms = 1;      // a frame that nobody reads waits no longer than twice that
 
 }  // namespace
 
@@ -62,6 +63,7 @@ void IoThread::watch() {
   const auto strands = strands_;  // one that is given up leaves the list
   for (const auto& strand : strands) next = std::min(next, strand->watch(now, liveness, slept));
   run_scheduled();
+  ByteBuffer::forget_unused(unused_ms);
   if (strands_.empty()) {
     watched_ms_ = 0;
   } else {

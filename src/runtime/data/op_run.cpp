@@ -84,7 +84,7 @@ Status OpRun::begin_attempt(std::uint64_t new_epoch, std::vector<PeerId> members
   if (schedule.shape() == plan::Shape::ring && in_place() && !without().restore) {
     saved.assign(static_cast<std::size_t>(schedule.slices()) * size, 0);
     try {
-      if (!snapshot) snapshot = ByteBuffer::zeroed(call.count * element());
+      if (!snapshot) snapshot = ByteBuffer::reused(call.count * element());
     } catch (const std::bad_alloc&) {
       return {Code::RESOURCE, "no memory for the copy that keeps an in-place input; reduce out of place instead"};
     }
@@ -180,7 +180,9 @@ Sink OpRun::make_sink(std::uint32_t slice, std::uint32_t step) {
     sink.in_size = sink.out_size = 1;
     return sink;
   }
-  sink.own = (snapshot ? snapshot.data() : call.send) + segment.offset * element();
+  // Once it was begun, what it reads is in the copy alone.
+  const bool again = snapshot && sink.save_to == nullptr;
+  sink.own = (again ? snapshot.data() : call.send) + segment.offset * element();
   sink.divide = schedule.completes(step) && call.redop == Redop::avg;
   sink.divisor = sink.divide ? static_cast<std::uint32_t>(participants.size()) : 1;
   if (!is_half(call.dtype)) {

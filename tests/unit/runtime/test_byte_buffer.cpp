@@ -4,6 +4,7 @@
 #include <malloc.h>
 
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <vector>
 
@@ -55,6 +56,35 @@ TEST_CASE("what is kept has a bound", "[byte_buffer]") {
   malloc_trim(0);
   const struct mallinfo2 now = mallinfo2();
   CHECK(now.uordblks + now.hblkhd < 16 * size);
+}
+
+TEST_CASE("large memory is kept for the next of its size, and given back when nobody wants it", "[byte_buffer]") {
+  constexpr std::size_t size = 32U << 20;
+  const auto resident = [] {
+    std::ifstream file("/proc/self/statm");
+    std::size_t all = 0;
+    std::size_t pages = 0;
+    file >> all >> pages;
+    return pages * 4096;
+  };
+  const std::size_t before = resident();
+  const std::byte* first = nullptr;
+  {
+    const ByteBuffer buffer = ByteBuffer::reused(size);
+    std::memset(buffer.data(), 1, size);
+    first = buffer.data();
+    const ByteBuffer other = ByteBuffer::reused(size);
+    CHECK(other.data() != first);
+  }
+  CHECK(resident() >= before + size);
+  CHECK(ByteBuffer::reused(size - 4096).size() == size - 4096);
+  {
+    const ByteBuffer one = ByteBuffer::reused(size);
+    const ByteBuffer two = ByteBuffer::reused(size / 2);
+    CHECK((one.data() == first || two.data() == first));
+  }
+  ByteBuffer::forget_unused(0);
+  CHECK(resident() < before + size);
 }
 
 TEST_CASE("blocks of a pool come back to it", "[byte_buffer]") {
