@@ -7,8 +7,9 @@ Each run of `hawser stress` goes through its places one after the other: a proce
 recover, somebody replaces it. Members leave and operations are cancelled meanwhile, so that there are view changes to die
 in. A place counts only if a process died there.
 
-Without options: every place once in groups of 2, 3 and 4, with operations in place and not. --long: ten times. Exit status 1 if a value was wrong, a call hung, peers disagreed, or a place
-was not met; 77 if this build has no kill points.
+Without options: every place once in groups of 2, 3 and 4, with operations in place and not; where there is a majority to lose,
+those of view changes once more with a standby. --long: ten times, and all places with a standby. Exit status 1 if a value was
+wrong, a call hung, peers disagreed, or a place was not met; 77 if this build has no kill points.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import sys
 HAWSER = os.environ.get("HAWSER_BIN", "hawser")
 SIZES = (2, 3, 4)
 PLACEMENTS = ("in-place", "out-of-place")
+VIEW_CHANGE = {"seal_reply.sent", "accept.sent", "coordinator.persisted", "coordinator.install_sent"}
 SKIPPED = 77
 
 
@@ -29,13 +31,12 @@ def kill_points():
     return json.loads(listed.stdout)
 
 
-def run(points, size, placement, times, seed, limit_s):
+def run(points, size, placement, standbys, times, seed, limit_s):
     points = [point for point in points if placement == "in-place" or not point["in_place"]]
-    majority = any(point["takes_majority"] for point in points)
     command = [
         HAWSER, "stress", "--json", "--quiet", "--spawn", size, "--seed", seed, "--seconds", limit_s, "--placement", placement,
         "--kill-at-times", times, "--max-bytes", "512K", "--leave-every", 0.4, "--cancel-percent", 20, "--peer-timeout-ms", 1000,
-        "--op-timeout-ms", 8000, *(["--standbys", 1] if majority else []),
+        "--op-timeout-ms", 8000, *(["--standbys", standbys] if standbys else []),
     ]  # fmt: skip
     for point in points:
         command += ["--kill-at", point["name"]]
@@ -56,7 +57,7 @@ def run(points, size, placement, times, seed, limit_s):
         problem = f"exit {result.returncode}: {again}\n{result.stderr}"
     elif missing:
         problem = f"not met {times} times in {limit_s} s: {', '.join(missing)}: {again}"
-    print(f"{size} peers, {placement}: {sum(met.values())} deaths at {len(met)} places, {summary['ops']} ops, "
+    print(f"{size} peers, {placement}{', a standby' if standbys else ''}: {sum(met.values())} deaths at {len(met)} places, {summary['ops']} ops, "
           f"{summary['seconds']:.1f} s{', FAILED' if problem else ''}", flush=True)  # fmt: skip
     return met, problem
 
@@ -72,22 +73,21 @@ def main():
 
     points = [point for point in kill_points() if not options.point or point["name"] in options.point]
     sizes = options.size or SIZES
-    # A place that takes a majority needs one that is left: in a group of two there is none.
-    plain = [point for point in points if not point["takes_majority"]]
-    quorum = [point for point in points if point["takes_majority"]]
+    # With standbys a majority must be left: of two members there is none.
+    quorum = [point for point in points if options.long or point["name"] in VIEW_CHANGE]
     problems = []
 
-    def add(chosen, size, placement, times, limit_s):
+    def add(chosen, size, placement, standbys, times, limit_s):
         if chosen:
-            _, problem = run(chosen, size, placement, times, options.seed + len(problems), limit_s)
+            _, problem = run(chosen, size, placement, standbys, times, options.seed + len(problems), limit_s)
             problems.append(problem)
 
     times = 10 if options.long else 1
     for size in sizes:
         for placement in PLACEMENTS:
-            add(plain, size, placement, times, 60 * times)
+            add(points, size, placement, 0, times, 60 * times)
             if size > 2:
-                add(quorum, size, placement, times, 60 * times)
+                add(quorum, size, placement, 1, times, 60 * times)
 
     failed = [problem for problem in problems if problem]
     for problem in failed:

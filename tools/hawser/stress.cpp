@@ -38,12 +38,9 @@ int list_kill_points(bool json) {
   auto list = nlohmann::ordered_json::array();
   for (const KillPoint& point : all_kill_points()) {
     if (!json) {
-      fmt::print("{:<26} {}{}\n", point.name, role_name(point.role), point.takes_majority ? ", with --standbys" : "");
+      fmt::print("{:<26} {}{}\n", point.name, role_name(point.role), point.in_place ? ", in place" : "");
     }
-    list.push_back({{"name", point.name},
-                    {"role", role_name(point.role)},
-                    {"in_place", point.in_place},
-                    {"takes_majority", point.takes_majority}});
+    list.push_back({{"name", point.name}, {"role", role_name(point.role)}, {"in_place", point.in_place}});
   }
   if (json) fmt::print("{}\n", list.dump());
   return exit_ok;
@@ -53,7 +50,6 @@ int list_kill_points(bool json) {
 void add_kill_at(StressOptions& options, const std::string& text) {
   if (text == "all") {
     for (const KillPoint& point : all_kill_points()) {
-      if (point.takes_majority && options.standbys == 0) continue;
       if (point.in_place && options.placement == Placement::out_of_place) continue;
       options.kill_at.push_back({std::string(point.name), 0});
     }
@@ -65,8 +61,6 @@ void add_kill_at(StressOptions& options, const std::string& text) {
   if (point == nullptr) {
     throw Failure(exit_usage, fmt::format("--kill-at: '{}' is no kill point; --list-kill-points names them", one.name));
   }
-  if (point->takes_majority && options.standbys == 0)
-    throw Failure(exit_usage, fmt::format("--kill-at {} is met with --standbys only", one.name));
   if (colon != std::string::npos) {
     const std::string number = text.substr(colon + 1);
     if (number.empty() || number.size() > 6 || number.find_first_not_of("0123456789") != std::string::npos ||

@@ -21,7 +21,7 @@ constexpr std::array all = {
     KillPoint{"op.restoring", KillRole::member, 1, true},
     KillPoint{"seal.received", KillRole::member, 2},
     KillPoint{"seal_reply.sent", KillRole::member, 2},
-    KillPoint{"accept.sent", KillRole::member, 2, false, true},
+    KillPoint{"accept.sent", KillRole::member, 2},
     KillPoint{"install.received", KillRole::member, 2},
     KillPoint{"install.performed", KillRole::member, 2},
     KillPoint{"at_point.sent", KillRole::member, 1},

@@ -20,7 +20,6 @@ struct KillPoint {
   KillRole role = KillRole::member;
   std::uint32_t passages_max = 1;  // the process dies at a passage drawn from 1 to this
   bool in_place = false;           // passed by operations that overwrite their inputs only
-  bool takes_majority = false;     // passed only where views take the word of a majority (--standbys)
 };
 
 std::span<const KillPoint> all_kill_points();
