@@ -10,8 +10,8 @@ usage: tools/test.sh [option...]
 
 Without options: the release build and its tests, then the Python package and its tests.
 
-  --long           all of it: also --asan, --tsan and --fuzz 60, every kill point in groups of every size, and five minutes of
-                   mixed faults
+  --long           all of it: also --asan, --tsan and --fuzz 60, a minute of ten joins a second, every kill point in groups of
+                   every size, and five minutes of mixed faults
   --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan           also the tests under ThreadSanitizer
   --fuzz SECONDS   also each fuzz target for so many seconds (clang)
@@ -154,6 +154,7 @@ if [[ -n $fuzz ]]; then
   run_fuzz
 fi
 if [[ -n $long ]]; then
+  run_stress joins --long
   run_stress kill_points --long
   run_stress soak --seconds 300
 fi

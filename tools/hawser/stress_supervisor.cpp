@@ -72,14 +72,16 @@ struct PeerProcess {
   PeerPlace place;
   Phase phase = Phase::joining;
   bool is_newcomer = false;  // not one of the first
-  bool is_killed = false;    // its end by SIGKILL is ours
+  bool has_committed = false;
+  bool is_killed = false;  // its end by SIGKILL is ours
   bool is_stopped = false;
   bool is_starved = false;
   bool is_armed = false;    // will kill itself
   bool is_cut_off = false;  // ways from or to it are cut
   std::uint32_t id = 0;     // short id as member
   std::uint64_t resume_ns = never;
-  std::uint64_t excused_until_ns = 0;  // what a peer does that was stopped, it need not answer for
+  std::uint64_t excused_until_ns = 0;     // what a peer does that was stopped, it need not answer for
+  std::set<std::uint32_t> together = {};  // short ids: who took part in the last sync, so with whom it works
 
   // The call it is in, for the watchdog; none: it computes between calls.
   ReportCall call = ReportCall::none;
@@ -128,6 +130,7 @@ struct Counters {
   std::uint64_t explained = 0;
   std::uint64_t repeats = 0;
   std::uint64_t reruns = 0;
+  std::uint64_t reruns_unexplained = 0;
 };
 
 // When one sort of fault happens next.
@@ -421,7 +424,15 @@ class Supervisor {
   void on_result(PeerProcess& peer, const Report& report) {
     ++counters_.results;
     // Leaves cost the others reruns: those of the end are not what the run is about.
-    if (report.attempts > 1 && !is_ending_) counters_.reruns += report.attempts - 1;
+    if (report.attempts > 1 && !is_ending_) {
+      counters_.reruns += report.attempts - 1;
+      if (is_rerun_for_nothing(peer, report)) ++counters_.reruns_unexplained;
+    }
+    if (report.call == ReportCall::sync) {
+      peer.has_committed = true;
+      const auto members = report.members();
+      peer.together = {members.begin(), members.end()};
+    }
     Outcome outcome;
     outcome.peer = peer.number;
     outcome.round = report.round;
@@ -441,6 +452,22 @@ class Supervisor {
   }
 
   // ------------------------------------------------------------ recoveries
+  // An operation begins again without those who are gone; one that all took part in who did before began again for
+  // nothing. Somebody who comes and goes before the first sync is missed by nobody here, so what follows soon after
+  // that is left out.
+  [[nodiscard]] bool is_rerun_for_nothing(const PeerProcess& peer, const Report& report) const {
+    if (report.participant_count == 0 || peer.together.empty() || report.time_ns <= fleeting_until_ns_) return false;
+    const auto members = report.members();
+    return std::all_of(peer.together.begin(), peer.together.end(), [&](std::uint32_t id) {
+      return std::find(members.begin(), members.end(), id) != members.end();
+    });
+  }
+
+  // A peer is about to be taken away.
+  void note_fleeting(const PeerProcess& peer) {
+    if (!peer.has_committed) fleeting_until_ns_ = std::max(fleeting_until_ns_, monotonic_ns() + timeouts_ns(3));
+  }
+
   void on_committed(PeerProcess& peer, const Report& report) {
     last_commit_ns_ = std::max(last_commit_ns_, report.time_ns);
     if (report.participant_count == 0) return;  // a sync of shared state does not say who took part
@@ -847,6 +874,7 @@ class Supervisor {
     peer.is_killed = true;
     ++counters_.kills;
     ++hits_[std::string(armed_->point->name)];
+    note_fleeting(peer);
     if (peer.id != 0) await_recovery(peer, monotonic_ns());
     settle_arming(true);
   }
@@ -933,6 +961,7 @@ class Supervisor {
 
   void kill_victim(PeerProcess& victim) {
     ++counters_.kills;
+    note_fleeting(victim);
     const std::uint64_t now = monotonic_ns();
     victim.is_killed = true;
     victim.child.send_signal(SIGKILL);
@@ -962,7 +991,8 @@ class Supervisor {
     forget_in_kills(victim, true);
   }
 
-  static void ask_to_leave(PeerProcess& peer) {
+  void ask_to_leave(PeerProcess& peer) {
+    note_fleeting(peer);
     peer.phase = Phase::leaving;
     peer.child.send_signal(SIGTERM);
   }
@@ -1112,6 +1142,7 @@ class Supervisor {
     summary["seed"] = options_.seed;
     summary["results"] = counters_.results;
     summary["reruns"] = counters_.reruns;
+    summary["reruns_unexplained"] = counters_.reruns_unexplained;
     summary["repeats"] = counters_.repeats;
     summary["coordinator_stops"] = counters_.coordinator_stops;
     summary["strand_kills"] = counters_.strand_kills;
@@ -1223,7 +1254,8 @@ class Supervisor {
   std::uint64_t disturbed_ns_ = 0;       // ... and a call could still feel it
   std::uint64_t last_away_ns_ = 0;       // when a coordinator was not up, the last time
   std::uint64_t draws_ = 0;
-  std::uint64_t first_round_ = 0;  // of the last newcomer
+  std::uint64_t first_round_ = 0;        // of the last newcomer
+  std::uint64_t fleeting_until_ns_ = 0;  // a peer came and went before it had taken part in anything
   std::uint64_t started_ns_ = 0;
   std::uint64_t end_ns_ = never;
   std::uint64_t progress_ns_ = 0;
