@@ -123,9 +123,10 @@ void Strand::on_ready(int status, int events) {
     if (status < 0) {
       fail(fmt::format("the connection failed: {}", uv_strerror(status)));
     } else {
-      const bool bell = (events & UV_READABLE) != 0 && ring_in_ && !closed_;
-      if ((events & UV_READABLE) != 0 && (!bell || hear_bells()) && !doze()) read_some();
-      const bool goes_on = (events & UV_WRITABLE) != 0 || (bell && waits_for_room_);
+      const bool readable = (events & UV_READABLE) != 0;
+      if (readable && (!ring_in_ || hear_bells()) && !doze()) read_some();
+      // A bell may have come with the frame after which there are only bells.
+      const bool goes_on = (events & UV_WRITABLE) != 0 || (readable && waits_for_room_);
       if (goes_on && !closed_) pump();
     }
     set_interest();

@@ -238,6 +238,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::optional<RingWriter> ring_out_;  // what goes out goes there
   std::size_t padding_ = 0;             // behind the frame that is being read
   bool waits_for_room_ = false;
+  bool owes_bell_ = false;  // until what is sent goes into the ring, too
   bool reading_posted_ = false;
 
   std::vector<std::uint8_t> unsent_;  // of the handshake, before all frames

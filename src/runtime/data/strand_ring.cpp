@@ -161,6 +161,7 @@ void Strand::switch_sending() {
   const std::size_t which = dialled_ ? 0 : 1;
   auto* const places = reinterpret_cast<RingPlaces*>(memory_.data() + places_at) + which;
   ring_out_.emplace(*places, std::span(memory_.data() + page_bytes + which * ring, ring));
+  if (owes_bell_) ring_bell();
   engine_.on_shared();
 }
 
@@ -184,7 +185,10 @@ bool Strand::hear_bells() {
   }
 }
 
+// Not among the frames that still go over the connection.
 void Strand::ring_bell() {
+  owes_bell_ = !ring_out_;
+  if (owes_bell_) return;
   const char bell = 0;
   const ssize_t n = ::send(fd_.get(), &bell, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (n >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;  // so many are on their way
