@@ -81,6 +81,8 @@ def main():
         if chosen:
             _, problem = run(chosen, size, placement, standbys, times, options.seed + len(problems), limit_s)
             problems.append(problem)
+            if problem:
+                print(problem, file=sys.stderr, flush=True)
 
     times = 10 if options.long else 1
     for size in sizes:
@@ -90,8 +92,6 @@ def main():
                 add(quorum, size, placement, 1, times, 60 * times)
 
     failed = [problem for problem in problems if problem]
-    for problem in failed:
-        print(problem, file=sys.stderr)
     print(f"{len(problems)} runs, {len(failed)} failed")
     return 1 if failed else 0
 
