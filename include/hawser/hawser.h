@@ -111,6 +111,22 @@ HAWSER_API hawser_status_t hawser_coordinator_repair_log(const char *log_dir, ch
  *  Errors    INVALID_ARGUMENT: buffer too small. */
 HAWSER_API hawser_status_t hawser_coordinator_address(hawser_coordinator_t *coordinator, char *buffer, size_t capacity);
 
+/** Asks the coordinator at an address, of this process or of another one, who is there: one JSON object {run, standby_of, up_ms,
+ *  heartbeat_ms, peer_timeout_ms, peers, groups}. A group: {group, lineage, rule, leads, view, epoch, generation, waits_for,
+ *  members, others}; rule: "alone", "quorum" or "arbiter"; waits_for: a sentence about what stands between this view and
+ *  the next, or null. A member: {rank, name, id, address, state, heard_ms, why, ops, bytes_sent, bytes_received,
+ *  ops_per_s, bytes_sent_per_s, bytes_received_per_s, slow_ms, waits_for}; state: "member", "away" (its connection ended), "leaving"
+ *  or "lost"; waits_for: what an operation waits for that takes unusually long, or null; figures are those of its last
+ *  heartbeat, rates since the one before. Others, who are no members yet: the first seven, state "greeted", "waiting" or "returning". More
+ *  members may be added. Nobody is disturbed by it.
+ *  Shapes    address: "HOST:PORT". json: capacity bytes, NUL-terminated on success; *bytes_out: the bytes it takes, that one
+ *            included, also where capacity is too small (then ask again: there may be more by then).
+ *  Units     timeout_ms, 0 = 5000.
+ *  Errors    NO_COORDINATOR: nothing listens there, no answer in time, or it says that another one leads;
+ *            NOT_A_COORDINATOR, VERSION_MISMATCH, BAD_ADDRESS, RESOURCE; INVALID_ARGUMENT: capacity too small, NULL. */
+HAWSER_API hawser_status_t hawser_coordinator_report(const char *address, uint32_t timeout_ms, char *json, size_t capacity,
+                                                     size_t *bytes_out);
+
 /** Asks the coordinator to end: connections are closed, members go on without it. Does not wait.
  *  Threads   any; also safe in a signal handler. */
 HAWSER_API hawser_status_t hawser_coordinator_stop(hawser_coordinator_t *coordinator);

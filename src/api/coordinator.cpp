@@ -13,6 +13,7 @@
 #include "api/handles.hpp"
 #include "api/support.hpp"
 #include "runtime/coordinator_service.hpp"
+#include "runtime/status_query.hpp"
 
 namespace hawser::api {
 namespace {
@@ -65,6 +66,8 @@ std::vector<std::string> split(const char* list) {
     if (*at == '\0') return out;
   }
 }
+
+constexpr std::uint32_t report_timeout_ms = 5000;
 
 Status no_coordinator_handle() { return {Code::INVALID_HANDLE, "the coordinator handle is NULL or was destroyed"}; }
 
@@ -129,6 +132,24 @@ hawser_status_t hawser_coordinator_address(hawser_coordinator_t* coordinator, ch
       return {Code::INVALID_ARGUMENT, fmt::format("the buffer must hold {} bytes", address.size() + 1)};
     }
     std::memcpy(buffer, address.c_str(), address.size() + 1);
+    return {};
+  });
+}
+
+hawser_status_t hawser_coordinator_report(const char* address, uint32_t timeout_ms, char* json, size_t capacity,
+                                          size_t* bytes_out) {
+  return guarded("hawser_coordinator_report", [&]() -> Status {
+    if (address == nullptr) return {Code::INVALID_ARGUMENT, "address is NULL"};
+    if (json == nullptr && capacity != 0) return {Code::INVALID_ARGUMENT, "json is NULL and capacity is not 0"};
+    const auto report = runtime::query_status(address, timeout_ms != 0 ? timeout_ms : report_timeout_ms);
+    if (!report.ok()) return report.status();
+    const std::string text = runtime::to_json(report.value());
+    if (bytes_out != nullptr) *bytes_out = text.size() + 1;
+    if (capacity <= text.size()) {
+      return {Code::INVALID_ARGUMENT,
+              fmt::format("the report takes {} bytes, capacity is {}", text.size() + 1, capacity)};
+    }
+    std::memcpy(json, text.c_str(), text.size() + 1);
     return {};
   });
 }

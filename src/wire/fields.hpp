@@ -186,9 +186,19 @@ void fields(Archive& a, T& v) {
   a.boolean(v.aborted);
 }
 
+template <typename Archive, Is<Progress> T>
+void fields(Archive& a, T& v) {
+  a.number(v.ops);
+  a.number(v.bytes_sent);
+  a.number(v.bytes_received);
+  a.number(v.slow_ms);
+  a.text(v.waits_for, text_bytes_max);
+}
+
 template <typename Archive, Is<Heartbeat> T>
 void fields(Archive& a, T& v) {
   a.number(v.sequence);
+  a.item(v.progress);
 }
 
 template <typename Archive, Is<Suspect> T>
@@ -244,6 +254,46 @@ void fields(Archive& a, T& v) {
 template <typename Archive, Is<LinkLost> T>
 void fields(Archive& a, T& v) {
   a.bits128(v.peer);
+}
+
+template <typename Archive, Is<StatusQuery> T>
+void fields(Archive& /*a*/, T& /*v*/) {}
+
+template <typename Archive, Is<PeerStatus> T>
+void fields(Archive& a, T& v) {
+  a.number(v.group);
+  a.item(v.info);
+  a.choice(v.state, peer_state_count);
+  a.number(v.rank);
+  a.number(v.heard_ms);
+  a.text(v.text, text_bytes_max);
+  a.item(v.progress);
+  a.item(v.before);
+  a.number(v.between_ms);
+}
+
+template <typename Archive, Is<GroupStatus> T>
+void fields(Archive& a, T& v) {
+  a.number(v.group);
+  a.bits128(v.lineage);
+  a.choice(v.rule, rule_count);
+  a.number(v.number);
+  a.number(v.epoch);
+  a.number(v.generation);
+  a.boolean(v.leads);
+  a.text(v.waits_for, text_bytes_max);
+}
+
+template <typename Archive, Is<StatusReport> T>
+void fields(Archive& a, T& v) {
+  a.bits128(v.run);
+  a.text(v.standby_of, text_bytes_max);
+  a.number(v.up_ms);
+  a.number(v.heartbeat_ms);
+  a.number(v.peer_timeout_ms);
+  a.number(v.peers);
+  a.list(v.groups, status_groups_max);
+  a.list(v.list, members_max);
 }
 
 // ---------------------------------------------------------------------------------------- messages between two peers

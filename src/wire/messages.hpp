@@ -25,6 +25,7 @@ inline constexpr std::size_t text_bytes_max = 1024;  // sentences
 inline constexpr std::size_t members_max = 1024;
 inline constexpr std::size_t ops_open_max = 1024;              // per group member
 inline constexpr std::size_t seal_ops_max = 2 * ops_open_max;  // open ones, and committed ones not known to all
+inline constexpr std::size_t status_groups_max = 256;          // in one StatusReport; its peers: members_max
 inline constexpr std::size_t done_committed_max = 64;          // keys in one Done
 inline constexpr std::size_t data_bytes_max = 4U << 20;        // payload of a data frame
 inline constexpr std::size_t small_payload_bytes_max = 4096;   // payload of a begin or done frame
@@ -265,9 +266,19 @@ struct Leave {
   bool aborted = false;
   bool operator==(const Leave&) const = default;
 };
+// What a member has done since it joined, for people who ask its coordinator.
+struct Progress {
+  std::uint64_t ops = 0;  // committed
+  std::uint64_t bytes_sent = 0;
+  std::uint64_t bytes_received = 0;
+  std::uint32_t slow_ms = 0;  // how long the slowest open operation has taken that is unusually slow; 0: none is
+  std::string waits_for;      // it: a sentence
+  bool operator==(const Progress&) const = default;
+};
 // both ways, every heartbeat interval
 struct Heartbeat {
   std::uint64_t sequence = 0;
+  Progress progress{};  // of a member
   bool operator==(const Heartbeat&) const = default;
 };
 // member -> coordinator: no connection to that member can be made or kept.
@@ -325,6 +336,58 @@ struct LinkLost {
   bool operator==(const LinkLost&) const = default;
 };
 
+// anybody -> coordinator, first frame: who is there? The answer is StatusReport or Refuse, then it closes.
+struct StatusQuery {
+  bool operator==(const StatusQuery&) const = default;
+};
+// away: a member whose connection ended; lost: it is being removed.
+enum class PeerState : std::uint8_t {
+  greeted = 0,
+  waiting = 1,
+  member = 2,
+  away = 3,
+  leaving = 4,
+  lost = 5,
+  returning = 6
+};
+inline constexpr std::size_t peer_state_count = 7;
+
+struct PeerStatus {
+  std::uint32_t group = 0;
+  PeerInfo info;
+  PeerState state = PeerState::greeted;
+  std::uint32_t rank = 0;      // of a member
+  std::uint32_t heard_ms = 0;  // since its last message; away and lost: since its connection ended
+  std::string text;            // what it waits for, or why it is away
+  Progress progress;
+  Progress before;               // at the heartbeat before the last one
+  std::uint32_t between_ms = 0;  // those two; 0: there was only one
+  bool operator==(const PeerStatus&) const = default;
+};
+struct GroupStatus {
+  std::uint32_t group = 0;
+  LineageId lineage{};
+  Rule rule = Rule::alone;
+  std::uint64_t number = 0;  // of its view; 0: none yet
+  std::uint64_t epoch = 0;
+  std::uint64_t generation = 0;
+  bool leads = false;     // this coordinator may order the next view
+  std::string waits_for;  // what stands between this view and the next one; empty: nothing is under way
+  bool operator==(const GroupStatus&) const = default;
+};
+// coordinator -> whoever asked. What does not fit is left out.
+struct StatusReport {
+  RunId run;
+  std::string standby_of;
+  std::uint64_t up_ms = 0;
+  std::uint32_t heartbeat_ms = 0;
+  std::uint32_t peer_timeout_ms = 0;
+  std::uint32_t peers = 0;  // also those left out
+  std::vector<GroupStatus> groups;
+  std::vector<PeerStatus> list;  // by group, members in rank order, then the others
+  bool operator==(const StatusReport&) const = default;
+};
+
 // ---------------------------------------------------------------------------------------- messages between two peers
 
 // dialling peer -> accepting peer, first frame on a strand
@@ -344,7 +407,7 @@ struct StrandAccept {
 // The alternative's index + 1 is the type number on the wire: append only.
 using Message = std::variant<Hello, Welcome, Refuse, Join, Meet, Forget, Connected, AdmitQuery, AdmitPromise,
                              AdmitTarget, AtPoint, AdmitCancel, Leave, Heartbeat, Suspect, OpFault, Seal, SealReply,
-                             Install, StrandHello, StrandAccept, Propose, Accept, LinkLost>;
+                             Install, StrandHello, StrandAccept, Propose, Accept, LinkLost, StatusQuery, StatusReport>;
 const char* message_name(const Message& message);
 
 // ------------------------------------------------------------------------------------------------------- data frames

@@ -226,6 +226,89 @@ class Coordinator(unittest.TestCase):
         self.assertEqual(result.returncode, USAGE, result.stderr)
 
 
+class Status(unittest.TestCase):
+    def report(self, address):
+        result = run("status", address, "--json")
+        self.assertEqual(result.returncode, OK, result.stderr)
+        return json.loads(result.stdout)
+
+    def test_nobody_is_there(self):
+        with coordinator("--heartbeat-ms", 100) as (_, address):
+            report = self.report(address)
+            self.assertEqual((report["address"], report["peers"], report["groups"]), (address, 0, []))
+            self.assertEqual((report["heartbeat_ms"], report["peer_timeout_ms"]), (100, 600))
+            self.assertIn(f"coordinator {address}", run("status", address).stdout)
+
+    def test_who_waits_for_whom(self):
+        with coordinator() as (_, address), running("bench", "all-reduce", "--coordinator", address, "--min-size", 2):
+            report = poll_until(lambda: (r := self.report(address))["groups"] and r["groups"][0]["others"] and r, 30, "a peer comes")
+            (group,) = report["groups"]
+            self.assertEqual((group["view"], group["members"], len(group["others"])), (0, [], 1))
+            # It says Hello, then Join.
+            poll_until(lambda: "min_size = 2" in self.report(address)["groups"][0]["others"][0]["why"], 30, "it waits for others")
+
+    def test_members_their_rates_and_who_is_slow(self):
+        ranks = ["bench", "all-reduce", "--min-bytes", "64K", "--max-bytes", "64K", "--iters", 100000000, "--min-size", 2]
+        with coordinator("--heartbeat-ms", 50, "--peer-timeout-ms", 60000) as (_, address), \
+             running(*ranks, "--coordinator", address), running(*ranks, "--coordinator", address) as second:  # fmt: skip
+            def members():
+                groups = self.report(address)["groups"]
+                return groups[0]["members"] if groups else []
+
+            moving = poll_until(lambda: len(m := members()) == 2 and all(one["ops_per_s"] for one in m) and m, 60, "rates")
+            self.assertEqual([one["rank"] for one in moving], [0, 1])
+            self.assertEqual({one["state"] for one in moving}, {"member"})
+            for one in moving:
+                self.assertRegex(one["address"], r"^127\.0\.0\.1:\d+$")
+                self.assertGreater(one["bytes_sent_per_s"], 0)
+                self.assertIsNone(one["why"])
+            os.kill(second.pid, signal.SIGSTOP)
+            try:
+                slow = poll_until(lambda: [one for one in members() if one["slow_ms"] > 0], 60, "the other one waits")
+                self.assertIn("all_reduce", slow[0]["waits_for"])
+                self.assertRegex(slow[0]["waits_for"], r"rank [01] \(")
+                text = run("status", address).stdout
+                self.assertIn("slow for", text)
+            finally:
+                os.kill(second.pid, signal.SIGCONT)
+            second.kill()
+            poll_until(lambda: len(members()) == 1, 30, "the killed one is removed")
+
+    def test_nothing_listens(self):
+        with silent_port() as address:
+            result = run("status", address)
+        self.assertEqual((result.returncode, result.stdout), (NO_COORDINATOR, ""))
+        self.assertIn(address, result.stderr)
+
+    def test_nothing_answers(self):
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            address = f"127.0.0.1:{silent.getsockname()[1]}"
+            result = run("status", address, "--timeout-ms", 200)
+        self.assertEqual(result.returncode, NO_COORDINATOR)
+        self.assertIn(f"{address}: no answer within 200 ms", result.stderr)
+
+    def test_no_coordinator_answers(self):
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            address = f"127.0.0.1:{other.getsockname()[1]}"
+            with running("status", address) as process:
+                connection, _ = other.accept()
+                with connection:
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    _, error = process.communicate(timeout=LIMIT_S)
+            self.assertEqual(process.returncode, NO_COORDINATOR)
+            self.assertIn(address, error)
+            self.assertIn("HTTP/1.1 400", error)
+
+    def test_wrong_addresses(self):
+        for arguments in ([], ["nonsense"], ["127.0.0.1:0"], ["127.0.0.1:99999"]):
+            with self.subTest(arguments=arguments):
+                self.assertEqual(run("status", *arguments).returncode, USAGE)
+
+
 class Info(unittest.TestCase):
     def test_json(self):
         result = run("info", "--json")

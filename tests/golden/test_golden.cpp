@@ -468,6 +468,9 @@ TEST_CASE("the protocol page lists every message with its id and size", "[golden
   CHECK(rows(lines, "| OpState | ", size_cell<wire::OpState>()) == 1);
   CHECK(rows(lines, "| Outcome | ", size_cell<wire::Outcome>()) == 1);
   CHECK(rows(lines, "| Departure | ", size_cell<wire::Departure>()) == 1);
+  CHECK(rows(lines, "| Progress | ", size_cell<wire::Progress>()) == 1);
+  CHECK(rows(lines, "| PeerStatus | ", size_cell<wire::PeerStatus>()) == 1);
+  CHECK(rows(lines, "| GroupStatus | ", size_cell<wire::GroupStatus>()) == 1);
   CHECK(rows(lines, "| Done | ", size_cell<wire::Done>()) == 1);
   CHECK(rows(lines, "| Relay | ", size_cell<wire::Relay>()) == 1);
 }

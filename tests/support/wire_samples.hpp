@@ -35,6 +35,8 @@ inline std::vector<Sample> samples() {
       wire::OpKind::all_reduce, Dtype::bf16, Redop::avg, 1, 2, 1'000'003, PeerId{}, 1, 1, 3, 1, 256};
   const wire::OpParams broadcast{wire::OpKind::broadcast, Dtype::f64, Redop::sum, 0, 0, 5, peer_id(2), 0, 0, 0, 0, 0};
   const wire::Digest128 digest{0x1112131415161718ULL, 0x191a1b1c1d1e1f10ULL};
+  const wire::Progress slow{100, 1 << 22, 1 << 23, 1500,
+                            "barrier, untagged call 3: rank 1 (zo\xc3\xab) has not entered it"};
   const wire::Install admitted{{8, 77}, {8, 7, 8, {{ada, 1}}, lineage, wire::Rule::alone}, false, 101, {}, {}};
   const wire::Install proposal{{9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum}, false, 102, {},
                                {}};
@@ -56,6 +58,7 @@ inline std::vector<Sample> samples() {
       {"Leave", wire::Leave{false}},
       {"Leave-aborted", wire::Leave{true}},
       {"Heartbeat", wire::Heartbeat{0x0102030405060708ULL}},
+      {"Heartbeat-slow", wire::Heartbeat{9, slow}},
       {"Suspect", wire::Suspect{peer_id(2), "connection reset by zo\xc3\xab"}},
       {"OpFault", wire::OpFault{6, key, wire::FaultReason::mismatch, "ada has 4 elements, zo\xc3\xab has 5"}},
       {"Seal", wire::Seal{{8, 77}, false}},
@@ -83,6 +86,17 @@ inline std::vector<Sample> samples() {
       {"Propose", wire::Propose{proposal}},
       {"Accept", wire::Accept{{9, 78}, 9}},
       {"LinkLost", wire::LinkLost{peer_id(2)}},
+      {"StatusQuery", wire::StatusQuery{}},
+      {"StatusReport",
+       wire::StatusReport{run,
+                          "192.0.2.1:4900",
+                          61000,
+                          250,
+                          2000,
+                          2,
+                          {{5, lineage, wire::Rule::quorum, 8, 7, 8, true, "the answer of rank 0 (ada) to a Seal"}},
+                          {{5, ada, wire::PeerState::member, 0, 40, "", slow, {90, 1 << 20, 1 << 21, 0, ""}, 250},
+                           {5, zoe, wire::PeerState::waiting, 0, 10, "a connection with ada", {}, {}, 0}}}},
   };
 }
 

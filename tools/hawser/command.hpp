@@ -61,6 +61,7 @@ using Action = std::function<int()>;
 void add_coordinator_command(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);
 void add_stress_command(CLI::App& app, Action& action);
+void add_status_command(CLI::App& app, Action& action);
 void add_info_command(CLI::App& app, Action& action);
 
 // The footer of a command: its examples, then the exit codes.

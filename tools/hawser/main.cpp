@@ -15,11 +15,13 @@ int main(int argc, char** argv) {
       tool::footer("  hawser bench all-reduce --spawn 4                     measure on this machine\n"
                    "  hawser stress --spawn 4 --seconds 30 --kill-every 5   kill peers, check every value\n"
                    "  hawser coordinator --listen 0.0.0.0:4900              serve the peers of a run\n"
+                   "  hawser status 127.0.0.1:4900                          who is there, and what waits for what\n"
                    "  hawser COMMAND --help                                 options and examples of one command"));
   tool::Action action;
   tool::add_coordinator_command(app, action);
   tool::add_bench_command(app, action);
   tool::add_stress_command(app, action);
+  tool::add_status_command(app, action);
   tool::add_info_command(app, action);
 
   try {

@@ -30,6 +30,7 @@ bool contains(const wire::View& view, PeerId id) {
 }  // namespace
 
 void Coordinator::step(const Event& event, const Env& env, Actions& actions) {
+  if (!began_at_) began_at_ = env.now;
   std::visit([&](const auto& e) { on(e, env, actions); }, event);
 }
 
@@ -76,6 +77,12 @@ void Coordinator::on(const Received& event, const Env& env, Actions& actions) {
   it->second.heard = env.now;
   if (const auto* hello = std::get_if<wire::Hello>(&event.message)) {
     on_hello(event.conn, *hello, env, actions);
+    return;
+  }
+  if (!it->second.peer && std::holds_alternative<wire::StatusQuery>(event.message)) {
+    actions.push_back(Send{event.conn, report(env)});
+    actions.push_back(Close{event.conn, "told who is here"});
+    conns_.erase(it);
     return;
   }
   if (!it->second.peer) {
@@ -319,7 +326,12 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
 }
 
 void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, const Env& env, Actions& actions) {
-  if (std::holds_alternative<wire::Heartbeat>(message)) return;
+  if (const auto* heartbeat = std::get_if<wire::Heartbeat>(&message)) {
+    peer.progress_before = std::exchange(peer.progress, heartbeat->progress);
+    peer.progress_between = peer.progress_at ? env.now - *peer.progress_at : 0;
+    peer.progress_at = env.now;
+    return;
+  }
   const std::uint32_t group_id = peer.group;
   Group& group = groups_[group_id];
   if (const auto* join = std::get_if<wire::Join>(&message); join != nullptr) {

@@ -122,6 +122,10 @@ class Coordinator {
     bool conn_ended = false;               // absent, and its connection to this very process has ended
     std::string absent_why;
     bool leaving = false;
+    wire::Progress progress;  // by its last heartbeat, and by the one before
+    wire::Progress progress_before;
+    std::optional<Millis> progress_at;
+    Millis progress_between = 0;
   };
   struct Conn {
     std::string seen_host;
@@ -255,6 +259,12 @@ class Coordinator {
   [[nodiscard]] const wire::Install* best_accepted(const Group& group,
                                                    const std::map<PeerId, wire::SealReply>& replies) const;
 
+  // For people who ask: coordinator_status.cpp.
+  [[nodiscard]] wire::StatusReport report(const Env& env) const;
+  [[nodiscard]] std::string waits_for(std::uint32_t group_id, const Group& group) const;
+  [[nodiscard]] std::string waits_for(const Peer& peer, const Group& group) const;
+  [[nodiscard]] wire::PeerStatus status_of(const Peer& peer, const Group& group, const Env& env) const;
+
   [[nodiscard]] Ticket ticket(PeerId a, PeerId b) const;
   void send(PeerId id, wire::Message message, Actions& actions);
 
@@ -264,6 +274,7 @@ class Coordinator {
   std::map<std::uint32_t, Group> groups_;
   std::uint64_t arrivals_ = 0;
   std::uint64_t heartbeat_sequence_ = 0;
+  std::optional<Millis> began_at_;
   std::optional<Millis> last_tick_;
   std::optional<Millis> awake_since_;  // it was not running before
   Millis next_heartbeat_ = 0;

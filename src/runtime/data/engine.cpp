@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <limits>
 #include <new>
 
 #include "base/kill_point.hpp"
@@ -167,6 +168,7 @@ void Engine::perform(Actions& actions, bool gives_up) {
       drop_link(part->peer);
       task(std::move(*part));
     } else if (auto* sent = std::get_if<Member::SendControl>(&action)) {
+      if (auto* heartbeat = std::get_if<wire::Heartbeat>(&sent->message)) heartbeat->progress = progress();
       task(std::move(*sent));
     } else if (auto* closed = std::get_if<Member::CloseControl>(&action)) {
       task(std::move(*closed));
@@ -832,6 +834,30 @@ void Engine::name_slow(OpRun& op, std::int64_t now) {
   log::message(log::Subsystem::data, log::Level::warn, "{}, {}, is open for {} ms, more than the usual: {}{}",
                protocol::describe(op.params), protocol::describe(op.key), waited, text,
                left_out == 0 ? "" : fmt::format(" ({} such lines left out)", left_out));
+}
+
+// For people who ask the coordinator.
+wire::Progress Engine::progress() const {
+  wire::Progress out;
+  out.ops = metrics_.ops_committed;
+  out.bytes_sent = metrics_.bytes_sent;
+  out.bytes_received = metrics_.bytes_received;
+  const std::int64_t now = io::now_ms();
+  const OpRun* slowest = nullptr;
+  for (const auto& [key, op] : ops_) {
+    if (op->ending || now - op->called_ms < op->slow_ms) continue;
+    if (slowest == nullptr || op->called_ms < slowest->called_ms) slowest = op.get();
+  }
+  if (slowest == nullptr) return out;
+  std::string text;
+  for (const Awaited& one : awaited(*slowest, now)) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : "; ", who(slowest->participants[one.rank]), one.what);
+  }
+  out.slow_ms = static_cast<std::uint32_t>(
+      std::clamp<std::int64_t>(now - slowest->called_ms, 1, std::numeric_limits<std::uint32_t>::max()));
+  out.waits_for = fmt::format("{}, {}: {}", protocol::describe(slowest->params), protocol::describe(slowest->key),
+                              text.empty() ? "the coordinator" : text);
+  return out;
 }
 
 // Once an attempt. Each participant is heard by some others that it has entered, so one of them misses a straggler; it

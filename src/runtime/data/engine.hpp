@@ -343,6 +343,7 @@ class Engine {
     std::uint32_t rank = 0;  // among the participants
     std::string what;
   };
+  [[nodiscard]] wire::Progress progress() const;
   // Whom an operation waits for, as far as it shows here.
   [[nodiscard]] std::vector<Awaited> awaited(const OpRun& op, std::int64_t now) const;
   void name_slow(OpRun& op, std::int64_t now);

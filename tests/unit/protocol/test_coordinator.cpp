@@ -790,3 +790,65 @@ TEST_CASE("the longest messages can be encoded", "[protocol]") {
   CHECK(installs[0].outcomes.size() == wire::seal_ops_max);
   CHECK(wire::encode(installs[0]).size() <= wire::control_header_bytes + wire::control_bytes_max);
 }
+
+TEST_CASE("who asks is told who is there and what waits for what, and changes nothing", "[protocol]") {
+  Fixture f;
+  ConnId asking = 100;
+  const auto ask = [&] {
+    f.step(Coordinator::Opened{++asking, "10.0.0.9"}).receive(asking, wire::StatusQuery{});
+    const auto reports = f.got<wire::StatusReport>(asking);
+    REQUIRE(reports.size() == 1);
+    CHECK(f.closed.contains(asking));
+    const auto bytes = wire::encode(reports[0]);
+    CHECK(wire::decode_payload(26, std::span(bytes).subspan(wire::control_header_bytes)).ok());
+    return reports[0];
+  };
+  const auto waits_for = [&] { return ask().groups.at(0).waits_for; };
+  CHECK(ask().groups.empty());
+
+  f.join(1, 2);
+  CHECK(ask().list.at(0).text == "min_size = 2 peers, 1 are here");
+  f.hello(2).receive(2, wire::Join{"", 4002, 0});
+  CHECK(ask().list.at(1).text == "a connection with p1");
+  f.receive(2, wire::Connected{peer(1)});
+  f.now += 70;
+  f.receive(1, wire::Heartbeat{1, {10, 100, 50, 0, ""}});
+  f.now += 100;
+  f.receive(1, wire::Heartbeat{2, {15, 160, 60, 900, "barrier: rank 1 (p2) has not entered it"}});
+  f.now += 30;
+  const wire::StatusReport settled = ask();
+  CHECK((settled.heartbeat_ms == heartbeat && settled.peer_timeout_ms == timeout && settled.up_ms == 200));
+  REQUIRE((settled.groups.size() == 1 && settled.list.size() == 2 && settled.peers == 2));
+  CHECK((settled.groups[0].number == 1 && settled.groups[0].leads && settled.groups[0].waits_for.empty()));
+  const wire::PeerStatus& first = settled.list[0];
+  CHECK((first.state == wire::PeerState::member && first.rank == 0 && first.heard_ms == 30 && first.between_ms == 100));
+  CHECK((first.progress.ops == 15 && first.before.ops == 10 && first.progress.slow_ms == 900));
+  CHECK(first.progress.waits_for == "barrier: rank 1 (p2) has not entered it");
+  CHECK((settled.list[1].rank == 1 && settled.list[1].between_ms == 0));
+
+  f.join(3);
+  CHECK(waits_for() == "word from rank 0 (p1), rank 1 (p2) at which admission point newcomers may be let in");
+  const std::uint64_t round = f.got<wire::AdmitQuery>(1).back().round;
+  f.receive(1, wire::AdmitPromise{round, 4}).receive(2, wire::AdmitPromise{round, 4}).receive(1, wire::AtPoint{round});
+  CHECK(waits_for() == "rank 1 (p2) to come to admission point 5, at which newcomers are let in");
+  CHECK(ask().list.at(2).text == "the members' admission point");
+  CHECK(ask().list.at(2).state == wire::PeerState::waiting);
+
+  f.hold_accepts = true;
+  f.receive(2, wire::AtPoint{round});
+  CHECK(waits_for() == "agreement to view 2 by rank 0 (p1), rank 1 (p2)");
+  f.hold_accepts = false;
+  f.receive(1, wire::Accept{f.got<wire::Propose>(1).back().install.term, 2});
+  CHECK(f.members() == Ids{1, 2, 3});
+
+  f.step(Coordinator::Closed{3, "reset"});
+  CHECK(waits_for() == "rank 2 (p3) to come back, or peer_timeout_ms to pass");
+  CHECK((ask().list.at(2).state == wire::PeerState::away && ask().list.at(2).text == "reset"));
+  f.receive(1, wire::LinkLost{peer(3)}).receive(2, wire::LinkLost{peer(3)});
+  CHECK(waits_for() == "answers to a Seal by rank 0 (p1), rank 1 (p2)");
+  CHECK(ask().list.at(2).state == wire::PeerState::lost);
+  f.answer_seal(1).answer_seal(2);
+  CHECK(f.members() == Ids{1, 2});
+  CHECK(waits_for().empty());
+  CHECK(f.machine.peer_count() == 2);
+}
