@@ -36,7 +36,8 @@ def run(points, size, placement, standbys, times, seed, limit_s):
     command = [
         HAWSER, "stress", "--json", "--quiet", "--spawn", size, "--seed", seed, "--seconds", limit_s, "--placement", placement,
         "--kill-at-times", times, "--max-bytes", "512K", "--leave-every", 0.4, "--cancel-percent", 20, "--peer-timeout-ms", 1000,
-        "--op-timeout-ms", 8000, *(["--standbys", standbys] if standbys else []),
+        "--op-timeout-ms", 8000, # While one is about to die, nobody may leave who belongs to a small majority: newcomers come by themselves then.
+        *(["--standbys", standbys, "--join-every", 0.5] if standbys else []),
     ]  # fmt: skip
     for point in points:
         command += ["--kill-at", point["name"]]
