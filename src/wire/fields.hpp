@@ -112,6 +112,7 @@ void fields(Archive& a, T& v) {
   a.boolean(v.sealed);
   a.number(v.addresses);
   a.boolean(v.asked_all);
+  a.number(v.passed);
 }
 
 template <typename Archive, Is<Welcome> T>

@@ -189,6 +189,7 @@ struct Hello {
   bool sealed = false;          // it waits for an Install
   std::uint32_t addresses = 1;  // how many coordinators it knows
   bool asked_all = false;       // none of them led its group: this one may form it
+  std::uint64_t passed = 0;     // admission points, of a member
   bool operator==(const Hello&) const = default;
 };
 // coordinator -> peer

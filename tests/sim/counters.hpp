@@ -90,6 +90,7 @@ namespace hawser::sim {
   X(standing_released, "and is released later")                                          \
   X(persist_failed, "a view cannot be made durable")                                     \
   X(persist_failed_in_change, "that of a sealed view change")                            \
+  X(failed_record_found, "a record whose write had failed is found")                     \
   X(crash_at_persist, "a coordinator dies while it makes a view durable")                \
   X(coordinator_and_peers, "a coordinator and members die in one moment")                \
   X(heir_lost, "a coordinator dies, and with it who hears of its last view")             \

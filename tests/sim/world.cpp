@@ -202,6 +202,16 @@ void CoordinatorHost::persist(const Machine::Persist& persist) {
       if (machine != machines_) return;
       world_.counters.count(Sometimes::persist_failed);
       if (install.sealed) world_.counters.count(Sometimes::persist_failed_in_change);
+      if (world_.random.chance(0.5)) {
+        world_.addresses[address_].left_behind = {group, install};
+        // Before anything else is written, as often as not: of interest is a newcomer's view, which is given up.
+        if (!install.sealed && world_.random.chance(0.7)) {
+          const Micros soon = world_.random.range(1, 2 * world_.settings.timeout());
+          world_.scheduler.after(soon, actor_, [this, machine] {
+            if (machine == machines_) world_.faults.coordinator_dies(*this);
+          });
+        }
+      }
       event(Machine::PersistFailed{group, install.view.number, "the disk is full"});
     });
     return;
@@ -230,7 +240,9 @@ void CoordinatorHost::persisted(std::uint32_t group, const wire::Install& instal
   if (world_.settings.group_rule() == wire::Rule::arbiter) {
     if (world_.arbiter.leader == index_) world_.arbiter.views[group] = install;
   } else if (world_.settings.log) {
-    world_.addresses[address_].log.emplace_back(group, install);
+    Address& address = world_.addresses[address_];
+    address.left_behind.reset();  // the next record takes its place
+    address.log.emplace_back(group, install);
   }
 }
 
@@ -322,6 +334,10 @@ void World::crash_coordinator(std::uint32_t address) {
 void World::restart_coordinator(std::uint32_t address, Memory memory, Micros delay) {
   Address& place = addresses[address];
   auto& log = place.log;
+  if (place.left_behind) {
+    counters.count(Sometimes::failed_record_found);
+    log.push_back(*std::exchange(place.left_behind, std::nullopt));
+  }
   const std::size_t before = log.size();
   if (memory == Memory::none) log.clear();
   if (memory == Memory::older) log.resize(log.size() - std::min<std::size_t>(log.size(), 1 + random.index(3)));

@@ -76,6 +76,8 @@ class CoordinatorHost {
 struct Address {
   std::optional<std::uint32_t> host;  // the process that lives
   std::vector<std::pair<std::uint32_t, wire::Install>> log;
+  // Its write failed, and so did cutting it off: whoever opens the log next may find it.
+  std::optional<std::pair<std::uint32_t, wire::Install>> left_behind;
   bool restarting = false;
   bool given_up = false;  // never again
   Micros log_fails_until = 0;

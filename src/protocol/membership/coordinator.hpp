@@ -114,6 +114,7 @@ class Coordinator {
     std::uint32_t min_size = 1;
     wire::PeerInfo info;
     bool several = false;                  // it knows more than one coordinator
+    std::uint64_t passed = 0;              // admission points, when it came back
     std::uint64_t arrival = 0;             // order of Join
     std::set<PeerId> connected;            // reported by this peer as the dialling end
     std::map<PeerId, Millis> unreachable;  // members it suspects, and when it last said so
@@ -163,6 +164,7 @@ class Coordinator {
     LineageId lineage;
     std::map<PeerId, wire::SealReply> replies;
     Millis told_at = 0;
+    std::optional<wire::Install> logged{};  // the last in the log, which may never have been announced
   };
   struct Doom {
     std::string why;

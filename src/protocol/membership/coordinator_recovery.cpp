@@ -23,6 +23,14 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
     group.term = event.install.term;
     return start_recovery(event.group, group, event.install.view.lineage, env);
   }
+  if (!event.install.sealed && event.install.admit_target != 0) {
+    // The write may have failed and left this behind: then the members were told that nobody is let in, and have gone
+    // on from where they stood.
+    group.term = event.install.term;
+    start_recovery(event.group, group, event.install.view.lineage, env);
+    group.recovery->logged = event.install;
+    return;
+  }
   // Where members know several addresses they may ask at others first.
   adopt_view(event.group, group, event.install, env.now + (config_.arbiter ? config_.peer_timeout_ms : 0));
   group.admission.holding = true;
@@ -110,6 +118,7 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& 
   peer.group = hello.group;
   peer.phase = Phase::returning;
   peer.several = hello.addresses > 1;
+  peer.passed = hello.passed;
   peer.info.name = hello.name;
   conns_.at(conn).peer = hello.peer;
   welcome(conn, actions);
@@ -162,6 +171,7 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   }
   const auto timeout = static_cast<Millis>(config_.peer_timeout_ms);
   const bool waited = env.now - recovery.since >= timeout;
+  if (newest == nullptr && recovery.logged && waited) newest = &*recovery.logged;  // none of them is left
   std::set<PeerId> present;
   std::string missing;
   bool enough = false;
@@ -174,11 +184,20 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       if (here) present.insert(member.peer.id);
       if (!here) missing += (missing.empty() ? "" : ", ") + member.peer.name;
     }
-    enough = is_majority(newest->view, present) || HAWSER_MUTANT(22);
+    // Who has the log knows that nobody has decided on anything later.
+    enough = recovery.logged || is_majority(newest->view, present) || HAWSER_MUTANT(22);
     if (missing.empty() || (waited && enough)) {
+      if (recovery.logged && newest->view.number + 1 == recovery.logged->view.number) {
+        const bool gone_on = std::any_of(recovery.replies.begin(), recovery.replies.end(), [&](const auto& item) {
+          return peers_.at(item.first).passed >= recovery.logged->admit_target;
+        });
+        // It cannot have been announced if they have; else it may have been, and they still stand there.
+        if (!gone_on) newest = &*recovery.logged;
+      }
       const wire::Install install = *newest;
       // Whoever noticed late that its coordinator was gone, and then asked another one, comes within twice the timeout.
-      const Millis since = recovery.since + timeout;
+      const bool logged = recovery.logged.has_value();
+      const Millis since = recovery.since + (logged && !config_.arbiter ? 0 : timeout);
       group.recovery.reset();
       adopt_view(group_id, group, install, since);
       actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
@@ -190,13 +209,13 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
           if (other.group == group_id && other.phase == Phase::waiting) introduce(peer, other, actions);
         }
       }
-      group.inherited = true;
+      group.inherited = !logged;
       group.admission.holding = true;  // they may stand at a point at which newcomers may have been let in
       group.change_wanted = true;
       return advance(group_id, env, actions);
     }
   }
-  const bool quorum = newest == nullptr || newest->view.rule == wire::Rule::quorum;
+  const bool quorum = !recovery.logged && (newest == nullptr || newest->view.rule == wire::Rule::quorum);
   if (quorum && !enough && env.now - recovery.since >= recovery.patience) {
     // Somewhere else there may be a coordinator that has the others.
     std::vector<PeerId> returning;

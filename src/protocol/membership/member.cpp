@@ -45,6 +45,7 @@ void Member::on(const ControlOpened& event, const Env& env, Actions& actions) {
   hello.sealed = ledger_.is_sealed();
   hello.addresses = config_.addresses;
   hello.asked_all = event.asked_all;
+  hello.passed = admission_.passed;
   if (phase_ == Phase::joining) {  // this coordinator may know nothing of what another has said
     joined_sent_ = false;
     met_.clear();
@@ -246,6 +247,10 @@ void Member::on_install(const wire::Install& install, Actions& actions) {
     return end(Code::EXPELLED, "this peer was removed from the group", actions);
   }
   const bool joined = phase_ == Phase::joining;
+  if (!joined && install.admit_target != 0 && install.admit_target <= admission_.passed) {
+    // Its calls since then would be taken for others.
+    return end(Code::EXPELLED, "newcomers were let in at an admission point that this peer has passed", actions);
+  }
   phase_ = Phase::member;
   actions.push_back(ViewInstalled{install.view, install.departures});
   // Decided is decided, whoever says so. But a coordinator that has sealed this peer with a higher term waits for an

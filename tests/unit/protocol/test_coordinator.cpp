@@ -852,3 +852,62 @@ TEST_CASE("who asks is told who is there and what waits for what, and changes no
   CHECK(waits_for().empty());
   CHECK(f.machine.peer_count() == 2);
 }
+
+TEST_CASE("a view of newcomers in the log, which may never have been announced", "[protocol]") {
+  Fixture f;
+  wire::Install logged = install(view(5, {1, 2, 3}, 1, 5), false);
+  logged.admit_target = 7;
+  logged.view.members[2].joined = 5;
+  wire::Install before = install(view(4, {1, 2}), true);
+  f.step(Coordinator::Restored{0, logged});
+  const auto come_back = [&](ConnId conn, const wire::Install& has, std::uint64_t passed) {
+    wire::Hello again = hello(conn);
+    again.lineage = logged.view.lineage;
+    again.view = has.view.number;
+    again.passed = passed;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, again);
+  };
+  const auto answer = [&](ConnId conn, const wire::Install& has) {
+    const wire::Seal seal = f.got<wire::Seal>(conn).back();
+    REQUIRE(seal.recover);
+    f.receive(conn, wire::SealReply{seal.term, has.view.number, {}, {}, {has}});
+  };
+  SECTION("the members have gone on: it was given up") {
+    come_back(1, before, 6);
+    come_back(2, before, 9);
+    answer(1, before);
+    CHECK(f.members().empty());
+    answer(2, before);
+    CHECK(f.members() == Ids{1, 2});
+    CHECK(f.machine.view(0)->number == 4);
+    f.answer_seal(1).answer_seal(2);
+    CHECK(f.members() == Ids{1, 2});
+    CHECK(f.got<wire::Install>(2).back().view.number == 5);
+    CHECK(f.got<wire::Install>(2).back().sealed);
+  }
+  SECTION("they stand where they stood: it may have been announced") {
+    come_back(1, before, 6);
+    come_back(2, before, 6);
+    answer(1, before);
+    answer(2, before);
+    CHECK(f.members() == Ids{1, 2, 3});
+    CHECK(f.got<wire::Install>(1).back() == logged);
+    CHECK(f.got<wire::Install>(2).back() == logged);
+  }
+  SECTION("one of them has it") {
+    come_back(1, before, 6);
+    come_back(2, logged, 7);
+    come_back(3, logged, 7);
+    for (const ConnId conn : {1U, 2U, 3U}) answer(conn, conn == 1 ? before : logged);
+    CHECK(f.members() == Ids{1, 2, 3});
+    CHECK(f.got<wire::Install>(1).back() == logged);
+  }
+  SECTION("nobody comes back, and newcomers are not kept waiting for ever") {
+    f.join(9);
+    for (int i = 0; i < 60; ++i) {
+      f.now += heartbeat;
+      f.step(Coordinator::Tick{}).receive(9, wire::Heartbeat{1});
+    }
+    CHECK(f.members() == Ids{9});
+  }
+}

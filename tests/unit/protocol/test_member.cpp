@@ -408,3 +408,23 @@ TEST_CASE("no message and no event upsets a member in any phase", "[protocol]") 
     }
   }
 }
+
+TEST_CASE("nobody is let in at a point that this member has passed", "[protocol]") {
+  Fixture f;
+  f.join(3).step(Member::AdmitCalled{});  // passes point 4
+  f.connect();
+  CHECK(f.sent<wire::Hello>().back().passed == 4);
+  wire::Install next = install(view(2, {1, 2, 3, 4}, 1, 2), false);
+  SECTION("as by a record in a log that nobody had heard of") {
+    next.admit_target = 4;
+    f.receive(next);
+    REQUIRE(f.count<Member::Ended>() == 1);
+    CHECK(all<Member::Ended>(f.actions)[0].code == Code::EXPELLED);
+    CHECK(f.count<Member::ViewInstalled>() == 0);
+  }
+  SECTION("the next one is fine") {
+    next.admit_target = 5;
+    f.receive(next);
+    CHECK(f.machine.view().number == 2);
+  }
+}
