@@ -116,6 +116,7 @@ class Communicator::Control {
   void watch_links();
 
   void connect_coordinator();
+  [[nodiscard]] std::int64_t turn_ms() const;
   void coordinator_failed(const Status& why);
   void coordinator_connected(std::unique_ptr<io::TcpStream> stream, const std::string& address);
   void on_control_closed(const Status& why);
@@ -343,13 +344,18 @@ void Communicator::Control::join_failed(Status status) {
   engine_->abort();
 }
 
+// How long one of several coordinators may take for a connection, and then for its first word.
+std::int64_t Communicator::Control::turn_ms() const {
+  return engine_->is_member() ? std::max<std::int64_t>(200, engine_->peer_timeout_ms() / 3) : 2000;
+}
+
 void Communicator::Control::connect_coordinator() {
   if (ended_ || control_) return;
   const io::Endpoint& endpoint = options_.coordinators[coordinator_index_ % options_.coordinators.size()];
   const std::string address = io::format_endpoint(endpoint.host, endpoint.port.value_or(0));
   io::ConnectTimeouts timeouts;
   if (options_.coordinators.size() > 1) {  // one of them may be gone without a word; the next must have its turn
-    timeouts.address_ms = engine_->is_member() ? std::max<std::int64_t>(200, engine_->peer_timeout_ms() / 3) : 2000;
+    timeouts.address_ms = turn_ms();
   }
   connector_ = std::make_unique<io::TcpConnector>(*loop_, endpoint.host, endpoint.port.value_or(0), timeouts,
                                                   [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
@@ -391,7 +397,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   const bool asked_all = asked_ >= options_.coordinators.size();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
-  if (options_.coordinators.size() > 1) options.first_message_ms = 2000;
+  if (options_.coordinators.size() > 1) options.first_message_ms = turn_ms();  // a stopped one takes connections, too
   ControlChannel::Handler handler;
   handler.on_message = [this](wire::Message message) {
     if (std::holds_alternative<wire::Welcome>(message)) {
