@@ -272,7 +272,8 @@ class Status(unittest.TestCase):
             finally:
                 os.kill(second.pid, signal.SIGCONT)
             second.kill()
-            poll_until(lambda: len(members()) == 1, 30, "the killed one is removed")
+            # The other one's run ends then, too.
+            poll_until(lambda: len(members()) < 2, 30, "the killed one is removed")
 
     def test_nothing_listens(self):
         with silent_port() as address:
@@ -492,7 +493,8 @@ class BenchFailure(unittest.TestCase):
             _, error = process.communicate(timeout=LIMIT_S)
         self.assertEqual(process.returncode, FAILED)
         self.assertIn(f"(pid {victim}) was ended by signal 9", error)
-        self.assertIn("PEER_LOST", error)
+        # The second if it died when all others had finished an operation: the next one is not begun without it.
+        self.assertRegex(error, "PEER_LOST|TOO_FEW")
 
     def test_children_die_with_their_parent(self):
         with running("bench", "all-reduce", "--spawn", 2, "--min-bytes", "64K", "--max-bytes", "64K", "--iters", 100000000) as process:

@@ -138,6 +138,8 @@ class Rank {
     if (status == HAWSER_TIMEOUT) throw Failure(exit_no_coordinator, describe(status, "join"));
     require(status, "join");
     require(hawser_comm_view(comm_.get(), &view_), "view");
+    // A rank that is lost between two operations, or when all others had finished one, fails none: it is missed then.
+    call_options_.min_participants = reduce_options_.min_participants = view_.world_size;
     for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) keys_.push_back(mix(input_seed, rank));
   }
 
@@ -517,7 +519,7 @@ class Rank {
   };
   std::unique_ptr<hawser_state_t, FreeState> state_;
   hawser_view_t view_ = HAWSER_VIEW_INIT;
-  const hawser_op_options_t call_options_ = HAWSER_OP_OPTIONS_INIT;
+  hawser_op_options_t call_options_ = HAWSER_OP_OPTIONS_INIT;
   hawser_compression_t compression_ = HAWSER_COMPRESSION_INIT;
   hawser_op_options_t reduce_options_ = HAWSER_OP_OPTIONS_INIT;  // of what is measured
   std::vector<std::uint64_t> keys_;                              // of the ranks' inputs
