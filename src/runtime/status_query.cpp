@@ -28,20 +28,28 @@ class Question {
     if (!loop.ok()) return loop.status();
     io::EventLoop& running = *loop.value();
     running.on_exhausted([&question] { question.answer(Status(Code::RESOURCE, "out of memory")); });
+    const Ending ending{question, running};
     running.call([&] {
       question.connector_ = std::make_unique<io::TcpConnector>(
           running, endpoint.host, *endpoint.port, io::ConnectTimeouts{.address_ms = timeout_ms, .total_ms = timeout_ms},
           [&](Result<std::unique_ptr<io::TcpStream>> stream) { question.connected(running, std::move(stream)); });
     });
-    auto answer = question.wait();
-    running.call([&] {
-      question.connector_.reset();
-      question.channel_.reset();
-    });
-    return answer;
+    return question.wait();
   }
 
  private:
+  // What belongs to the loop ends there, however the question does.
+  struct Ending {
+    Question& question;
+    io::EventLoop& loop;
+    ~Ending() {
+      loop.call([this] {
+        question.connector_.reset();
+        question.channel_.reset();
+      });
+    }
+  };
+
   Question(std::string address, std::int64_t timeout_ms) : address_(std::move(address)), timeout_ms_(timeout_ms) {}
 
   void answer(Result<wire::StatusReport> answer) {

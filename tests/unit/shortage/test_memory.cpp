@@ -64,6 +64,17 @@ hawser_compression_t coded_with(hawser_codec_t codec) {
   return compression;
 }
 
+// Tests, waits and frees.
+hawser_status_t end_of(hawser_op_t* op) {
+  hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+  (void)hawser_op_test(op, nullptr);
+  hawser_status_t status = hawser_op_wait(op, 0, &info);
+  if (status == HAWSER_RESOURCE) status = hawser_op_wait(op, 0, &info);  // of this call or of the operation
+  // Frees the handle whatever happens.
+  const hawser_status_t released = hawser_op_release(op);
+  return status == HAWSER_OK && released != HAWSER_OK ? HAWSER_INTERNAL : status;
+}
+
 // What two members do together, with the data of each: member 0, whose allocations fail, begins with 1 everywhere, the
 // other with 2.
 class Work {
@@ -201,13 +212,7 @@ class Started : public Reduce {
     const hawser_status_t started =
         hawser_all_reduce_start(comm, send, recv, count, HAWSER_F32, HAWSER_SUM, options, &op);
     if (started != HAWSER_OK) return started;
-    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
-    (void)hawser_op_test(op, nullptr);
-    hawser_status_t status = hawser_op_wait(op, 0, &info);
-    if (status == HAWSER_RESOURCE) status = hawser_op_wait(op, 0, &info);  // of this call or of the operation
-    // Frees the handle whatever happens.
-    const hawser_status_t released = hawser_op_release(op);
-    return status == HAWSER_OK && released != HAWSER_OK ? HAWSER_INTERNAL : status;
+    return end_of(op);
   }
 };
 
@@ -257,7 +262,7 @@ class Many : public Work {
 // From the member whose allocations work, so that the root is there in any case.
 class Broadcast : public Work {
  public:
-  Broadcast(hawser_comm_t* comm, std::uint32_t number) : number_(number) {
+  Broadcast(hawser_comm_t* comm, std::uint32_t number, bool starts = false) : number_(number), starts_(starts) {
     hawser_view_t view = HAWSER_VIEW_INIT;
     expect(hawser_comm_view(comm, &view), HAWSER_OK, "view");
     root_ = number == 1 ? view.rank : 1 - view.rank;
@@ -266,19 +271,35 @@ class Broadcast : public Work {
     hawser_view_t view = HAWSER_VIEW_INIT;
     if (hawser_comm_view(comm, &view) == HAWSER_OK && view.world_size == 1) root_ = 0;
     data_.assign(data_.size(), static_cast<int>(number_));
+    if (starts_) {
+      hawser_op_t* op = nullptr;
+      const hawser_status_t started =
+          hawser_broadcast_start(comm, data_.data(), data_.data(), data_.size(), HAWSER_I32, root_, nullptr, &op);
+      return started == HAWSER_OK ? end_of(op) : started;
+    }
     return hawser_broadcast(comm, data_.data(), data_.data(), data_.size(), HAWSER_I32, root_, nullptr, nullptr);
   }
   bool right() const override { return data_ == std::vector<int>(data_.size(), 1); }
 
  private:
   const std::uint32_t number_;
+  const bool starts_;
   std::uint32_t root_ = 0;
   std::vector<int> data_ = std::vector<int>(50000);
 };
 
 class Barrier : public Work {
  public:
-  hawser_status_t call(hawser_comm_t* comm) override { return hawser_barrier(comm, nullptr, nullptr); }
+  explicit Barrier(bool starts = false) : starts_(starts) {}
+  hawser_status_t call(hawser_comm_t* comm) override {
+    if (!starts_) return hawser_barrier(comm, nullptr, nullptr);
+    hawser_op_t* op = nullptr;
+    const hawser_status_t started = hawser_barrier_start(comm, nullptr, &op);
+    return started == HAWSER_OK ? end_of(op) : started;
+  }
+
+ private:
+  const bool starts_;
 };
 
 class State : public Work {
@@ -429,6 +450,12 @@ TEST_CASE("memory lacks in calls that need nobody else", "[shortage]") {
       });
   REQUIRE(hawser_coordinator_destroy(service) == HAWSER_OK);
 
+  std::array<char, 1000> report{};
+  std::size_t report_bytes = 0;
+  sweep_call("coordinator_report", [&] {
+    return hawser_coordinator_report(address.c_str(), 10000, report.data(), report.size(), &report_bytes);
+  });
+
   hawser_comm_config_t config = config_for(coordinator, 1);
   config.advertise = "127.0.0.1";
   config.listen = "127.0.0.1";
@@ -578,7 +605,10 @@ TEST_CASE("memory lacks at the caller of an operation", "[shortage]") {
   sweep_work("all_reduce_start compressed",
              [](auto*, auto number) { return std::make_unique<Started>(number, 100000, false, HAWSER_CODEC_INT4); });
   sweep_work("barrier", [](auto*, auto) { return std::make_unique<Barrier>(); });
+  sweep_work("barrier_start", [](auto*, auto) { return std::make_unique<Barrier>(true); });
   sweep_work("broadcast", [](auto* comm, auto number) { return std::make_unique<Broadcast>(comm, number); });
+  sweep_work("broadcast_start",
+             [](auto* comm, auto number) { return std::make_unique<Broadcast>(comm, number, true); });
 }
 
 TEST_CASE("memory lacks at the caller of a list", "[shortage]") {
