@@ -200,3 +200,36 @@ TEST_CASE("a log directory is used by one coordinator at a time", "[coordinator-
   config.etcd = "http://127.0.0.1:1";
   CHECK(hawser_coordinator_start(&config, &second) == HAWSER_INVALID_ARGUMENT);
 }
+
+// The call stands where newcomers may have been let in without its knowing. It ends when somebody can say so.
+TEST_CASE("the coordinator is lost while a member stands at an admission point", "[coordinator-loss]") {
+  const TemporaryDirectory directory;
+  Restartable coordinator(directory.path());
+  std::vector<Comm> comms(3);
+  in_threads(2, [&](std::uint32_t i) { comms[i] = joined(coordinator.address(), 2); });
+  std::thread newcomer([&] { comms[2] = joined(coordinator.address(), 1); });
+  // It passes points until it is held at one, for the other does not come there.
+  while (hawser_comm_admit(comms[0].get(), 50) == HAWSER_OK) std::this_thread::yield();
+  std::atomic<bool> is_back{false};
+  std::exception_ptr failure;
+  try {
+    in_threads(3, [&](std::uint32_t i) {
+      if (i == 2) {
+        coordinator.stop();
+        coordinator.start();
+        is_back = true;
+        return;
+      }
+      while (i == 1 && !is_back) std::this_thread::yield();
+      while (view_of(comms[i]).world_size < 3) expect(hawser_comm_admit(comms[i].get(), 15000), HAWSER_OK, "admit");
+    });
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  newcomer.join();
+  if (failure) std::rethrow_exception(failure);
+  for (const Comm& comm : comms) {
+    CHECK(view_of(comm).world_size == 3);
+    CHECK(metrics_of(comm).peers_lost == 0);
+  }
+}
