@@ -304,8 +304,10 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
   }
   if (known && !leads(hello.group) && several) {
     return refuse(conn, Code::NO_COORDINATOR,
-                  fmt::format("this coordinator has no majority of the members of group {}", hello.group), env, actions,
-                  it->second.view.lineage);
+                  fmt::format("this coordinator has no majority of the members of group {}; if they are gone for good, "
+                              "start the coordinators again",
+                              hello.group),
+                  env, actions, it->second.view.lineage);
   }
   if (known && several && it->second.view.rule == wire::Rule::alone) {
     return refuse(conn, Code::REFUSED,
