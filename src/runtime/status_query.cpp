@@ -7,8 +7,8 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include "base/ids.hpp"
@@ -146,35 +146,57 @@ bool in_view(wire::PeerState state) {
          state == wire::PeerState::lost;
 }
 
-nlohmann::ordered_json or_null(const std::string& text) {
-  return text.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(text);
+// Written by hand: the usual library does not survive a lack of memory. The text is valid UTF-8.
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (static_cast<unsigned char>(c) < 0x20) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
 }
 
-nlohmann::ordered_json peer_json(const wire::PeerStatus& peer) {
-  nlohmann::ordered_json out;
+std::string or_null(const std::string& text) { return text.empty() ? "null" : quoted(text); }
+
+std::string peer_json(const wire::PeerStatus& peer) {
   const bool is_member = in_view(peer.state);
-  out["rank"] = is_member ? nlohmann::ordered_json(peer.rank) : nlohmann::ordered_json();
-  out["name"] = peer.info.name;
-  out["id"] = to_string(peer.info.id);
-  out["address"] = or_null(peer.info.port == 0 ? "" : io::format_endpoint(peer.info.host, peer.info.port));
-  out["state"] = state_name(peer.state);
-  out["heard_ms"] = peer.heard_ms;
-  out["why"] = or_null(peer.text);
-  if (!is_member) return out;
+  std::string out = fmt::format(R"({{"rank":{},"name":{},"id":{},"address":{},"state":{},"heard_ms":{},"why":{})",
+                                is_member ? fmt::to_string(peer.rank) : "null", quoted(peer.info.name),
+                                quoted(to_string(peer.info.id)),
+                                or_null(peer.info.port == 0 ? "" : io::format_endpoint(peer.info.host, peer.info.port)),
+                                quoted(state_name(peer.state)), peer.heard_ms, or_null(peer.text));
+  if (!is_member) return out + "}";
   // Counters begin anew where a member is not heard of yet, or by a peer that joined again.
-  const auto rate = [&](std::uint64_t now, std::uint64_t before) -> nlohmann::ordered_json {
-    if (peer.between_ms == 0 || now < before) return nullptr;
-    return static_cast<double>(now - before) * 1000.0 / peer.between_ms;
+  const auto rate = [&](std::uint64_t now, std::uint64_t before) -> std::string {
+    if (peer.between_ms == 0 || now < before) return "null";
+    return fmt::format("{:.3f}", static_cast<double>(now - before) * 1000.0 / peer.between_ms);
   };
-  out["ops"] = peer.progress.ops;
-  out["bytes_sent"] = peer.progress.bytes_sent;
-  out["bytes_received"] = peer.progress.bytes_received;
-  out["ops_per_s"] = rate(peer.progress.ops, peer.before.ops);
-  out["bytes_sent_per_s"] = rate(peer.progress.bytes_sent, peer.before.bytes_sent);
-  out["bytes_received_per_s"] = rate(peer.progress.bytes_received, peer.before.bytes_received);
-  out["slow_ms"] = peer.progress.slow_ms;
-  out["waits_for"] = or_null(peer.progress.waits_for);
-  return out;
+  const wire::Progress& now = peer.progress;
+  const wire::Progress& before = peer.before;
+  return out + fmt::format(R"(,"ops":{},"bytes_sent":{},"bytes_received":{},"ops_per_s":{},"bytes_sent_per_s":{},)"
+                           R"("bytes_received_per_s":{},"slow_ms":{},"waits_for":{}}})",
+                           now.ops, now.bytes_sent, now.bytes_received, rate(now.ops, before.ops),
+                           rate(now.bytes_sent, before.bytes_sent), rate(now.bytes_received, before.bytes_received),
+                           now.slow_ms, or_null(now.waits_for));
+}
+
+std::string group_json(const wire::StatusReport& report, const wire::GroupStatus& group) {
+  std::string members;
+  std::string others;
+  for (const wire::PeerStatus& peer : report.list) {
+    if (peer.group != group.group) continue;
+    std::string& list = in_view(peer.state) ? members : others;
+    list += (list.empty() ? "" : ",") + peer_json(peer);
+  }
+  return fmt::format(
+      R"({{"group":{},"lineage":{},"rule":{},"leads":{},"view":{},"epoch":{},"generation":{},"waits_for":{},)"
+      R"("members":[{}],"others":[{}]}})",
+      group.group, or_null(group.lineage.is_zero() ? "" : to_string(group.lineage)), quoted(rule_name(group.rule)),
+      group.leads, group.number, group.epoch, group.generation, or_null(group.waits_for), members, others);
 }
 
 }  // namespace
@@ -186,32 +208,14 @@ Result<wire::StatusReport> query_status(const std::string& address, std::int64_t
 }
 
 std::string to_json(const wire::StatusReport& report) {
-  nlohmann::ordered_json out;
-  out["run"] = to_string(report.run);
-  out["standby_of"] = or_null(report.standby_of);
-  out["up_ms"] = report.up_ms;
-  out["heartbeat_ms"] = report.heartbeat_ms;
-  out["peer_timeout_ms"] = report.peer_timeout_ms;
-  out["peers"] = report.peers;
-  out["groups"] = nlohmann::ordered_json::array();
+  std::string groups;
   for (const wire::GroupStatus& group : report.groups) {
-    nlohmann::ordered_json one;
-    one["group"] = group.group;
-    one["lineage"] = or_null(group.lineage.is_zero() ? "" : to_string(group.lineage));
-    one["rule"] = rule_name(group.rule);
-    one["leads"] = group.leads;
-    one["view"] = group.number;
-    one["epoch"] = group.epoch;
-    one["generation"] = group.generation;
-    one["waits_for"] = or_null(group.waits_for);
-    one["members"] = nlohmann::ordered_json::array();
-    one["others"] = nlohmann::ordered_json::array();
-    for (const wire::PeerStatus& peer : report.list) {
-      if (peer.group == group.group) one[in_view(peer.state) ? "members" : "others"].push_back(peer_json(peer));
-    }
-    out["groups"].push_back(std::move(one));
+    groups += (groups.empty() ? "" : ",") + group_json(report, group);
   }
-  return out.dump();
+  return fmt::format(
+      R"({{"run":{},"standby_of":{},"up_ms":{},"heartbeat_ms":{},"peer_timeout_ms":{},"peers":{},"groups":[{}]}})",
+      quoted(to_string(report.run)), or_null(report.standby_of), report.up_ms, report.heartbeat_ms,
+      report.peer_timeout_ms, report.peers, groups);
 }
 
 }  // namespace hawser::runtime
