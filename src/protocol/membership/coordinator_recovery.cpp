@@ -69,6 +69,19 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     // have the word.
     start_recovery(hello.group, group, hello.lineage, env);
   }
+  if (group.recovery && group.recovery->logged && hello.view != 0) {
+    // Whoever is further behind than that was removed, or missed what it may not miss.
+    const wire::View& logged = group.recovery->logged->view;
+    if (hello.view + 1 < logged.number || (hello.view < logged.number && !contains(logged, hello.peer))) {
+      actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
+      actions.push_back(
+          Send{conn, wire::Refuse{logged.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
+                                  "this peer was removed from the group while its connection was broken"}});
+      actions.push_back(Close{conn, "refused"});
+      conns_.erase(conn);
+      return;
+    }
+  }
   if (!group.recovery) {
     const bool inside = contains(group.view, hello.peer);
     const bool next = group.pending && contains(group.pending->install.view, hello.peer);
