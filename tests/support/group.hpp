@@ -15,11 +15,24 @@
 
 namespace hawser_test {
 
+// What times of silence are longer by. ThreadSanitizer reads the debug information to see whether a report is one that
+// is suppressed, which holds up the thread that it is about for a second where other work is done beside.
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAWSER_TEST_UNDER_TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(HAWSER_TEST_UNDER_TSAN)
+inline constexpr std::uint32_t slowness = 5;
+#else
+inline constexpr std::uint32_t slowness = 1;
+#endif
+
 class Coordinator {
  public:
   explicit Coordinator(std::uint32_t heartbeat_ms = 0, const char* listen = nullptr) {
     hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
-    config.heartbeat_ms = heartbeat_ms;
+    config.heartbeat_ms = heartbeat_ms * slowness;
     config.listen = listen;
     const hawser_status_t status = hawser_coordinator_start(&config, &handle_);
     INFO(hawser_last_error());
@@ -73,8 +86,8 @@ inline hawser_comm_config_t config_for(const Coordinator& coordinator, std::uint
   config.coordinators = coordinator.address().c_str();
   config.min_size = min_size;
   config.transport = min_size % 2 == 0 ? HAWSER_TRANSPORT_TCP : HAWSER_TRANSPORT_AUTO;
-  config.join_timeout_ms = 20000;
-  config.op_timeout_ms = 20000;
+  config.join_timeout_ms = 60000;
+  config.op_timeout_ms = 60000;
   return config;
 }
 

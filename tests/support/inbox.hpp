@@ -10,8 +10,8 @@
 
 namespace hawser::test {
 
-inline constexpr std::chrono::seconds patience{
-    30};  // far more than anything takes; a test that waits so long has failed
+// Far more than anything takes, on a machine with much else to do; a test that waits so long has failed.
+inline constexpr std::chrono::seconds patience{120};
 
 template <typename T>
 class Inbox {

@@ -11,7 +11,7 @@ import hawser
 import pytest
 
 # Long enough for a loaded machine, short enough that a hang is a failure of the test and not of the whole run.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

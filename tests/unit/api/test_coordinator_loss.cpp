@@ -47,8 +47,8 @@ class Restartable {
 
   void start() {
     hawser_coordinator_config_t config = HAWSER_COORDINATOR_CONFIG_INIT;
-    config.heartbeat_ms = 200;
-    config.peer_timeout_ms = 1200;
+    config.heartbeat_ms = 200 * slowness;
+    config.peer_timeout_ms = 1200 * slowness;
     if (!address_.empty()) config.listen = address_.c_str();
     if (!log_dir_.empty()) config.log_dir = log_dir_.c_str();
     if (!standby_of_.empty()) config.standby_of = standby_of_.c_str();
@@ -74,8 +74,8 @@ Comm joined(const std::string& coordinators, std::uint32_t min_size) {
   hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
   config.coordinators = coordinators.c_str();
   config.min_size = min_size;
-  config.join_timeout_ms = 20000;
-  config.op_timeout_ms = 20000;
+  config.join_timeout_ms = 60000;
+  config.op_timeout_ms = 60000;
   Comm comm(config);
   expect(hawser_comm_join(comm.get(), 0), HAWSER_OK, "join");
   return comm;

@@ -25,10 +25,10 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::uint32_t heartbeat_ms = 100;
+constexpr std::uint32_t asked_heartbeat_ms = 100;
+constexpr std::int64_t heartbeat_ms = asked_heartbeat_ms * slowness;
 constexpr std::int64_t timeout_ms = 6 * heartbeat_ms;
-// Beside what threads wait for a processor: the work itself, slow under a sanitizer.
-constexpr std::int64_t late_ms = 250;
+constexpr std::int64_t late_ms = 250 * slowness;  // beside what threads wait for a processor: the work itself
 constexpr std::uint32_t bulk = 2;
 const std::string coordinator_listen = Network::bridge_address() + ":0";
 
@@ -77,7 +77,7 @@ Group members(const Network& network, const Coordinator& coordinator, std::uint3
 }
 
 void await_strands(const std::vector<Comm>& comms, std::uint32_t wanted) {
-  await("connecting", 20000, [&] {
+  await("connecting", 60000, [&] {
     return std::all_of(comms.begin(), comms.end(), [&](const Comm& c) { return metrics_of(c).strands_open == wanted; });
   });
 }
@@ -135,7 +135,7 @@ TEST_CASE("a way that is cut is noticed at both ends, and used again when it hea
   const Network network(2);
   Coordinator coordinator = [&] {
     const Inside inside = network.enter_bridge();
-    return Coordinator(heartbeat_ms, coordinator_listen.c_str());
+    return Coordinator(asked_heartbeat_ms, coordinator_listen.c_str());
   }();
   const Group group = members(network, coordinator, 2);
   const auto& comms = group.comms;
@@ -168,7 +168,7 @@ TEST_CASE("a way that is cut is noticed at both ends, and used again when it hea
     Clock::time_point noticed;
     std::int64_t starved_ms = 0;
     try {
-      await("noticing", 20000,
+      await("noticing", 60000,
             [&] { return metrics_of(comms[0]).strands_open == 0 && metrics_of(comms[1]).strands_open == 0; });
       noticed = Clock::now();
       starved_ms = starvation.ms(3);
@@ -192,7 +192,7 @@ TEST_CASE("a connection whose packets vanish is replaced while the others go on"
   const Network network(2);
   const Coordinator coordinator = [&] {
     const Inside inside = network.enter_bridge();
-    return Coordinator(heartbeat_ms, coordinator_listen.c_str());
+    return Coordinator(asked_heartbeat_ms, coordinator_listen.c_str());
   }();
   const Group group = members(network, coordinator, 2);
   const auto& comms = group.comms;
@@ -219,7 +219,7 @@ TEST_CASE("a connection whose packets vanish is replaced while the others go on"
         network.cut(hosts[forth ? 0 : 1], hosts[forth ? 1 : 0], port);
         const auto began = Clock::now();
         const Starvation starvation;
-        await("replacing", 20000, [&] {
+        await("replacing", 60000, [&] {
           const auto ports = ports_between(dialling, accepting);
           return std::find(ports.begin(), ports.end(), port) == ports.end() && ports.size() == 1 + bulk;
         });
@@ -322,12 +322,12 @@ TEST_CASE("two members cannot reach each other: their traffic goes by way of a t
     const Network network(size);
     const Coordinator coordinator = [&] {
       const Inside inside = network.enter_bridge();
-      return Coordinator(heartbeat_ms, coordinator_listen.c_str());
+      return Coordinator(asked_heartbeat_ms, coordinator_listen.c_str());
     }();
     const Group group = members(network, coordinator, size);
     const auto& comms = group.comms;
     const auto& hosts = group.hosts;
-    await("connecting", 20000, [&] { return metrics_of(comms[0]).strands_open >= 2 * (1 + bulk); });
+    await("connecting", 60000, [&] { return metrics_of(comms[0]).strands_open >= 2 * (1 + bulk); });
     const auto whole = [&] {
       std::vector<std::uint32_t> strands;
       for (const Comm& comm : comms) strands.push_back(metrics_of(comm).strands_open);
@@ -353,7 +353,7 @@ TEST_CASE("two members cannot reach each other: their traffic goes by way of a t
       CHECK(relayed(comms) > before);
       CHECK(view_of(comms[0]).number == 1);
       network.heal();
-      await("connecting again", 20000, [&] { return whole() == strands; });
+      await("connecting again", 60000, [&] { return whole() == strands; });
       const std::uint64_t after = relayed(comms);
       all_operations(comms);
       CHECK(relayed(comms) == after);
@@ -375,7 +375,7 @@ TEST_CASE("whoever passes frames on loses its way, or dies: another one does it,
     const Network network(one.size);
     const Coordinator coordinator = [&] {
       const Inside inside = network.enter_bridge();
-      return Coordinator(heartbeat_ms, coordinator_listen.c_str());
+      return Coordinator(asked_heartbeat_ms, coordinator_listen.c_str());
     }();
     const Group group = members(network, coordinator, one.size);
     const auto& comms = group.comms;

@@ -23,7 +23,7 @@ std::int64_t ms_since(Clock::time_point then) {
 }  // namespace
 
 TEST_CASE("whoever enters no operation for straggler_ms holds nobody up", "[slow]") {
-  constexpr std::uint32_t straggler_ms = 300;
+  constexpr std::uint32_t straggler_ms = 300 * slowness;
   const Coordinator coordinator(100);
   const auto comms =
       make_group(coordinator, 4, [](hawser_comm_config_t& config) { config.straggler_ms = straggler_ms; });

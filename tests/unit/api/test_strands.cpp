@@ -84,7 +84,7 @@ std::vector<int> strands(std::uint16_t coordinator_port) {
 
 // Until every member has so many strands, all of them connected: the loss of one may not have been noticed yet.
 void await_strands(const std::vector<Comm>& comms, std::uint16_t coordinator_port, std::uint32_t wanted) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
   const auto whole = [&] {
     return strands(coordinator_port).size() == comms.size() * wanted &&
            std::all_of(comms.begin(), comms.end(), [&](const Comm& c) { return metrics_of(c).strands_open == wanted; });

@@ -95,7 +95,7 @@ TEST_CASE("two coordinators are two runs") {
 }
 
 TEST_CASE("two peers meet, connect and form a group; the loss of one is told to the other") {
-  const auto service = started({.heartbeat_ms = 50, .peer_timeout_ms = 400});
+  const auto service = started({.heartbeat_ms = 50, .peer_timeout_ms = 1500});
   WireClient first(address_of(*service));
   WireClient second(address_of(*service));
   REQUIRE(first.send(hello(1, 2)));

@@ -146,8 +146,8 @@ TEST_CASE("no descriptor for a member", "[shortage]") {
   hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
   config.coordinators = elsewhere.address().c_str();
   config.min_size = 2;  // with the one that is there
-  config.join_timeout_ms = 20000;
-  config.op_timeout_ms = 20000;
+  config.join_timeout_ms = 60000;
+  config.op_timeout_ms = 60000;
   config.io_threads = 2;
   config.strands = 3;
   first_use();
