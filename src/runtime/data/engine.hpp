@@ -320,6 +320,7 @@ class Engine {
   void send_again(Link& link, std::deque<OutFrame> frames);
   void schedule(Strand& strand);
   void retire(OpRun& op, const wire::FrameHeader& header);
+  [[nodiscard]] static bool is_replaced(const OpRun& op, std::uint32_t slice, std::uint32_t step);
   void drop_link(PeerId peer);
   [[nodiscard]] bool in_view(PeerId peer) const;
   [[nodiscard]] bool needs_relay(const Link& link) const;

@@ -466,7 +466,7 @@ void Engine::send_again(Link& link, std::deque<OutFrame> frames) {
     ++metrics_.frames_resent;
     if (frame->header.type == wire::FrameType::data) {
       const bool current = frame->op && !frame->op->ended && frame->op->attempt.load() == frame->attempt;
-      if (!current) continue;
+      if (!current || is_replaced(*frame->op, frame->slice, frame->step)) continue;
       frame->op->resent = true;
       queue_unit(link, *frame->op, {frame->slice, frame->step});
     } else {
@@ -494,6 +494,19 @@ void Engine::retire(OpRun& op, const wire::FrameHeader& header) {
   };
   for (auto& [serial, held] : link->second.held) wipe(held.frame);
   for (const auto& strand : link->second.strands) strand->for_each_unsent(wipe);
+}
+
+// Whether what replaces this partial sum is here or on its way, so that nobody misses it and it must not be read.
+bool Engine::is_replaced(const OpRun& op, std::uint32_t slice, std::uint32_t step) {
+  const plan::Schedule& schedule = op.schedule;
+  if (schedule.shape() != plan::Shape::ring || !schedule.reduces(step)) return false;
+  const std::uint64_t piece = schedule.piece(slice, step, true);
+  for (std::uint32_t later = 0; later < schedule.steps(); ++later) {
+    if (schedule.reduces(later) || !schedule.receives(later) || schedule.piece(slice, later, false) != piece) continue;
+    const std::size_t unit = op.unit_index(slice, later);
+    return op.received[unit] != 0 || op.receiving[unit] != nullptr;
+  }
+  return false;
 }
 
 void Engine::drop_link(PeerId peer) {

@@ -148,6 +148,11 @@ void Engine::send_by_others(Link& link) {
   };
   for (auto& [serial, held] : link.held) {
     if (!held.via.is_zero()) continue;
+    OutFrame& frame = held.frame;
+    if (frame.header.type == wire::FrameType::data && frame.op) {
+      if (is_replaced(*frame.op, frame.slice, frame.step)) frame.payload = {zeros(), frame.payload.size()};
+      frame.op->resent = true;
+    }
     if (!room() || !send(serial, held)) return;
   }
   while (room() && (!link.control.empty() || !link.bulk.empty())) {
