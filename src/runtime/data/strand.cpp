@@ -720,6 +720,7 @@ std::deque<OutFrame> Strand::take_back() {
   for (OutFrame& frame : out) frames.push_back(std::move(frame));
   out.clear();
   out_offset_ = 0;
+  ++drops_;  // a sink that its thread has been given and not yet set counts no more either
   sink_ = Sink{};
   return frames;
 }
