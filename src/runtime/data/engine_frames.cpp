@@ -91,6 +91,13 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     if (op->resent) retire(*op, header);
     // The other end sends it again because it gave the first connection up; that one must not write any more.
     if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
+#if defined(__SANITIZE_THREAD__)
+    // What comes may replace what went out before it, and has been copied by the kernel then. ThreadSanitizer notes
+    // that reading when sendmsg has returned, which may be later than what it set off.
+    for (const auto& [id, link] : links_) {
+      for (const auto& other : link.strands) const std::lock_guard sent(other->guard);
+    }
+#endif
     if (!make_sink(*op, header, sink)) return Verdict::discard;
     receiving = &strand;
     return Verdict::sink;
