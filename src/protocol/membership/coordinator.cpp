@@ -66,8 +66,8 @@ bool Coordinator::leads(std::uint32_t group) const {
 }
 
 void Coordinator::on(const Opened& event, const Env& env, Actions& /*actions*/) {
-  // Nobody was there, so nothing ticked: that is no sign of a coordinator that did not run.
-  if (!next_deadline()) last_tick_.reset();
+  // Nobody was there, so nothing ticked: that is no sign of a coordinator that did not run. From now on it would be one.
+  if (!next_deadline()) last_tick_ = env.now;
   conns_[event.conn] = Conn{event.seen_host, std::nullopt, env.now};
 }
 

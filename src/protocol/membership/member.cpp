@@ -33,6 +33,7 @@ void Member::on(const ControlOpened& event, const Env& env, Actions& actions) {
   control_up_ = true;
   welcomed_ = false;
   heard_ = env.now;
+  last_tick_ = env.now;
   next_heartbeat_ = env.now + heartbeat_ms_;
   wire::Hello hello;
   hello.peer = config_.id;

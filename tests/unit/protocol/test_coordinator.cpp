@@ -460,6 +460,15 @@ TEST_CASE("silence", "[protocol]") {
   }
 }
 
+TEST_CASE("a sleep before the first heartbeat is no silence of peers", "[protocol]") {
+  Fixture f;
+  f.form({1, 2});
+  f.now += 20 * timeout;
+  f.step(Coordinator::Tick{});
+  CHECK(f.closed.empty());
+  CHECK(f.members() == Ids{1, 2});
+}
+
 TEST_CASE("the fewest are removed that leave the rest able to reach one another", "[protocol]") {
   Fixture f;
   f.form({1, 2, 3, 4});
