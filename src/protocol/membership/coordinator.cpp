@@ -66,7 +66,8 @@ bool Coordinator::leads(std::uint32_t group) const {
 }
 
 void Coordinator::on(const Opened& event, const Env& env, Actions& /*actions*/) {
-  // Nobody was there, so nothing ticked: that is no sign of a coordinator that did not run. From now on it would be one.
+  // Nobody was there, so nothing ticked: that is no sign of a coordinator that did not run. From now on it would be
+  // one.
   if (!next_deadline()) last_tick_ = env.now;
   conns_[event.conn] = Conn{event.seen_host, std::nullopt, env.now};
 }
@@ -171,7 +172,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     if (led) {
       group.minority_since.reset();
     } else if (!group.minority_since) {
-      wait_for_majority(group, env);
+      wait_for_majority(group, 2 * patience(env), env);
     }
     if (group.verdict_at && env.now >= *group.verdict_at) {
       group.verdict_at.reset();
@@ -184,7 +185,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     if (it == groups_.end() || !it->second.minority_since) continue;
     if (env.now - *it->second.minority_since < it->second.minority_patience) continue;
     // Another coordinator may lead meanwhile: all had better look for it. Members may still come back here.
-    wait_for_majority(it->second, env);
+    wait_for_majority(it->second, 2 * patience(env), env);
     const std::string why = "this coordinator has no majority of the members";
     std::vector<PeerId> here;
     for (const auto& [peer_id, peer] : peers_) {
@@ -206,9 +207,9 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   }
 }
 
-void Coordinator::wait_for_majority(Group& group, const Env& env) const {
+void Coordinator::wait_for_majority(Group& group, Millis time, const Env& env) {
   group.minority_since = env.now;
-  group.minority_patience = 2 * patience(env);
+  group.minority_patience = time;
 }
 
 // ------------------------------------------------------------------------------------------------- peers come and go
@@ -298,7 +299,7 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
   if (!known && !recovering && several && !hello.asked_all && !config_.arbiter) {
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("no group {} is led here yet", hello.group), env, actions);
   }
-  if (recovering && several) {
+  if (recovering && several && !it->second.recovery->named.contains(hello.peer)) {
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("group {} is not led here yet", hello.group), env, actions,
                   it->second.recovery->lineage);
   }
@@ -375,7 +376,12 @@ bool Coordinator::on_member_message(Peer& peer, Group& group, const wire::Messag
                                     Actions& /*actions*/) {
   if (peer.phase == Phase::returning) {
     if (const auto* reply = std::get_if<wire::SealReply>(&message)) {
-      if (group.recovery && reply->term == group.term) group.recovery->replies[peer.id] = *reply;
+      if (group.recovery && reply->term == group.term) {
+        group.recovery->replies[peer.id] = *reply;
+        for (const wire::Install& accepted : reply->accepted) {
+          for (const auto& member : accepted.view.members) group.recovery->named.insert(member.peer.id);
+        }
+      }
     }
     return std::get_if<wire::SealReply>(&message) != nullptr || std::get_if<wire::Suspect>(&message) != nullptr ||
            std::get_if<wire::OpFault>(&message) != nullptr || std::get_if<wire::AtPoint>(&message) != nullptr ||
@@ -447,8 +453,12 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
   peer.conn = 0;
   if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
     peer.absent_why = why;
-    if (!peer.absent_at) peer.absent_at = env.now;
-    peer.conn_ended = !was_asleep(env);
+    if (!peer.absent_at) peer.absent_at = env.now + search_time(group);
+    if (was_asleep(env)) {
+      peer.conn_ended_at.reset();
+    } else {
+      peer.conn_ended_at = env.now;
+    }
     if (final || peer.leaving) group.doomed.emplace(id, Doom{why, false});
     weigh_absent(group_id, group);
     // A group that is being formed needs no one in particular; those who are left form another.
@@ -477,11 +487,11 @@ void Coordinator::weigh_absent(std::uint32_t group_id, Group& group) {
   for (const auto& member : group.view.members) {
     const PeerId id = member.peer.id;
     const Peer& absent = peers_.at(id);
-    if (absent.conn != 0 || !absent.conn_ended || !absent.absent_at || group.doomed.contains(id)) continue;
+    if (absent.conn != 0 || !absent.conn_ended_at || group.doomed.contains(id)) continue;
     const auto says_so = [&](const Peer& peer) {
       auto lost = peer.links_lost.find(id);
       return lost != peer.links_lost.end() &&
-             std::abs(lost->second - *absent.absent_at) <= 2 * static_cast<Millis>(config_.heartbeat_ms);
+             std::abs(lost->second - *absent.conn_ended_at) <= 2 * static_cast<Millis>(config_.heartbeat_ms);
     };
     std::size_t others = 0;
     std::size_t lost = 0;

@@ -119,8 +119,8 @@ class Coordinator {
     std::set<PeerId> connected;            // reported by this peer as the dialling end
     std::map<PeerId, Millis> unreachable;  // members it suspects, and when it last said so
     std::map<PeerId, Millis> links_lost;   // with whom its light strand broke, and when it said so
-    std::optional<Millis> absent_at;       // member: its connection ended then, and it has not come back
-    bool conn_ended = false;               // absent, and its connection to this very process has ended
+    std::optional<Millis> absent_at;       // member that is away: its time to come back begins then
+    std::optional<Millis> conn_ended_at;   // its connection to this very process has ended
     std::string absent_why;
     bool leaving = false;
     wire::Progress progress;  // by its last heartbeat, and by the one before
@@ -163,6 +163,7 @@ class Coordinator {
     Millis patience = 0;
     LineageId lineage;
     std::map<PeerId, wire::SealReply> replies;
+    std::set<PeerId> named;  // in a proposal that members have accepted: newcomers among them may be needed
     Millis told_at = 0;
     std::optional<wire::Install> logged{};  // the last in the log, which may never have been announced
   };
@@ -254,12 +255,13 @@ class Coordinator {
   void add_returning(ConnId conn, const wire::Hello& hello, Actions& actions);
   void await_absent(Group& group, const Env& env);
   [[nodiscard]] Millis patience(const Env& env) const;
-  void wait_for_majority(Group& group, const Env& env) const;
+  static void wait_for_majority(Group& group, Millis time, const Env& env);
+  [[nodiscard]] Millis search_time(const Group& group) const;
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
   void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
-  [[nodiscard]] const wire::Install* best_accepted(const Group& group,
-                                                   const std::map<PeerId, wire::SealReply>& replies) const;
+  [[nodiscard]] static const wire::Install* best_accepted(const wire::View& view,
+                                                          const std::map<PeerId, wire::SealReply>& replies);
 
   // For people who ask: coordinator_status.cpp.
   [[nodiscard]] wire::StatusReport report(const Env& env) const;

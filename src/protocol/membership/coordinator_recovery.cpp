@@ -137,6 +137,12 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& 
   welcome(conn, actions);
 }
 
+// Where members know several coordinators, one that has lost its connection may first be held by another that has no
+// majority, and by a third.
+Millis Coordinator::search_time(const Group& group) const {
+  return group.view.rule == wire::Rule::quorum ? config_.peer_timeout_ms : 0;
+}
+
 // How long members are kept together without a majority: not as long as it takes to be removed elsewhere, and never the
 // same, else members of two coordinators might change places for ever.
 Millis Coordinator::patience(const Env& env) const {
@@ -151,7 +157,7 @@ void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId
   group = Group{};
   group.term = term;
   group.admission = admission;
-  group.recovery = Recovery{env.now, patience(env), lineage, {}, env.now};
+  group.recovery = Recovery{env.now, patience(env), lineage, {}, {}, env.now};
   for (auto it = peers_.begin(); it != peers_.end();) {
     Peer& peer = it->second;
     if (peer.group == group_id && peer.phase == Phase::member) {
@@ -189,16 +195,30 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   std::string missing;
   bool enough = false;
   if (newest != nullptr) {
-    for (const auto& member : newest->view.members) {
-      auto peer = peers_.find(member.peer.id);
+    const auto is_here = [&](PeerId id) {
+      auto peer = peers_.find(id);
       // A newcomer that never heard that it was let in says no more than Hello.
-      const bool here = peer != peers_.end() && peer->second.conn != 0 &&
-                        (peer->second.phase != Phase::returning || recovery.replies.contains(member.peer.id));
+      return peer != peers_.end() && peer->second.conn != 0 &&
+             (peer->second.phase != Phase::returning || recovery.replies.contains(id));
+    };
+    for (const auto& member : newest->view.members) {
+      const bool here = is_here(member.peer.id);
       if (here) present.insert(member.peer.id);
       if (!here) missing += (missing.empty() ? "" : ", ") + member.peer.name;
     }
+    enough = is_majority(newest->view, present) || HAWSER_MUTANT(22);
+    // What they have accepted would have to be proposed again: those who must agree to it may be at the coordinator
+    // that has decided upon it.
+    const wire::Install* accepted = best_accepted(newest->view, recovery.replies);
+    if (accepted != nullptr && accepted->view.rule == wire::Rule::quorum) {
+      std::set<PeerId> next;
+      for (const auto& member : accepted->view.members) {
+        if (is_here(member.peer.id)) next.insert(member.peer.id);
+      }
+      enough = enough && is_majority(accepted->view, next);
+    }
     // Who has the log knows that nobody has decided on anything later.
-    enough = recovery.logged || is_majority(newest->view, present) || HAWSER_MUTANT(22);
+    enough = enough || recovery.logged.has_value();
     if (missing.empty() || (waited && enough)) {
       if (recovery.logged && newest->view.number + 1 == recovery.logged->view.number) {
         const bool gone_on = std::any_of(recovery.replies.begin(), recovery.replies.end(), [&](const auto& item) {
@@ -262,7 +282,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   peer.conn = conn;
   peer.absent_at.reset();
   peer.absent_why.clear();
-  peer.conn_ended = false;
+  peer.conn_ended_at.reset();
   peer.several = hello.addresses > 1;
   // A newcomer says Join again, unless it has heard from another coordinator that it is a member.
   if (peer.phase != Phase::member) peer.phase = hello.view == 0 ? Phase::greeted : Phase::returning;
@@ -271,7 +291,8 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     group.doomed.erase(doomed);
   }
   if (!led && majority_present(group)) await_absent(group, env);
-  if (group.minority_since) wait_for_majority(group, env);  // the others may be on their way here, too
+  // The others may be on their way here, too.
+  if (needs_majority(group) && !majority_present(group)) wait_for_majority(group, patience(env), env);
   welcome(conn, actions);
   const bool above = group.term < hello.promised;
   raise_term(group, hello.promised);
@@ -326,14 +347,14 @@ void Coordinator::await_absent(Group& group, const Env& env) {
   }
 }
 
-// Of proposals for the view after this group's, the one of the highest term.
-const wire::Install* Coordinator::best_accepted(const Group& group,
-                                                const std::map<PeerId, wire::SealReply>& replies) const {
+// Of proposals for the view after this one, the one of the highest term.
+const wire::Install* Coordinator::best_accepted(const wire::View& view,
+                                                const std::map<PeerId, wire::SealReply>& replies) {
   const wire::Install* best = nullptr;
-  if (group.view.rule == wire::Rule::arbiter || HAWSER_MUTANT(21)) return nullptr;
+  if (view.rule == wire::Rule::arbiter || HAWSER_MUTANT(21)) return nullptr;
   for (const auto& [id, reply] : replies) {
     for (const wire::Install& accepted : reply.accepted) {
-      if (accepted.view.number != group.view.number + 1 || accepted.view.lineage != group.view.lineage) continue;
+      if (accepted.view.number != view.number + 1 || accepted.view.lineage != view.lineage) continue;
       if (best == nullptr || accepted.term > best->term) best = &accepted;
     }
   }

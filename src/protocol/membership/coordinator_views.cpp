@@ -120,7 +120,7 @@ void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, c
     if (!group.change.replies.contains(id)) return;
   }
   if (needs_majority(group) && !is_majority(group.view, answered)) return;
-  if (const wire::Install* accepted = best_accepted(group, group.change.replies); accepted != nullptr) {
+  if (const wire::Install* accepted = best_accepted(group.view, group.change.replies); accepted != nullptr) {
     // A majority may have agreed to it under another coordinator: nothing else can be the next view.
     wire::Install again = *accepted;
     again.term = group.term;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <optional>
 #include <random>
 #include <set>
 #include <string>
@@ -391,6 +392,111 @@ TEST_CASE("a coordinator without memory goes on with what one of the members has
   REQUIRE(f.got<wire::Refuse>(9).size() == 1);
   CHECK(f.got<wire::Refuse>(9)[0].text ==
         "this peer was removed from the group while its connection was broken: no heartbeat for 600 ms");
+}
+
+namespace {
+
+// Members of a view of the rule quorum come to a coordinator that knows nothing, and answer its Seals.
+struct Returning : Fixture {
+  Returning& come(ConnId conn, const wire::View& view, const std::optional<wire::Install>& accepted) {
+    wire::Hello back = protocol_test::hello(conn);
+    back.lineage = view.lineage;
+    back.view = view.number;
+    back.addresses = 3;
+    back.promised.count = 9;
+    step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, back);
+    here.push_back(conn);
+    for (const ConnId member : here) {  // whoever comes makes it ask all anew
+      wire::SealReply reply{got<wire::Seal>(member).back().term, view.number, {}, {}, {install(view)}};
+      if (accepted) reply.accepted.push_back(*accepted);
+      receive(member, reply);
+    }
+    return *this;
+  }
+  Returning& wait(Millis time) {
+    for (const Millis until = now + time; now < until;) {
+      now += heartbeat / 2;
+      for (const ConnId conn : here) {
+        if (!closed.contains(conn)) receive(conn, wire::Heartbeat{1});
+      }
+      step(Coordinator::Tick{});
+    }
+    return *this;
+  }
+  std::vector<ConnId> here;
+};
+
+wire::View under_quorum(wire::View view) {
+  view.rule = wire::Rule::quorum;
+  return view;
+}
+
+}  // namespace
+
+TEST_CASE("members are kept where they can agree, and sent on where not", "[protocol]") {
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1, 2, 3, 4, 5}));
+  const auto refused = [&](ConnId conn) {
+    const auto refusals = f.got<wire::Refuse>(conn);
+    return refusals.size() == 1 && refusals[0].code == static_cast<std::uint32_t>(Code::NO_COORDINATOR);
+  };
+  SECTION("three of five, nothing accepted") {
+    for (const ConnId conn : {3U, 4U, 5U}) f.come(conn, old, std::nullopt);
+    f.wait(2 * timeout);
+    CHECK(f.closed.empty());
+    REQUIRE(f.machine.view(0) != nullptr);
+    CHECK(f.machine.view(0)->number == 4);
+  }
+  SECTION("two of four who must agree to what was accepted: the others may have done so elsewhere") {
+    const wire::Install next = install(under_quorum(view(5, {1, 2, 3, 4}, 5)));
+    for (const ConnId conn : {3U, 4U, 5U}) f.come(conn, old, next);
+    f.wait(timeout / 2 + heartbeat);
+    for (const ConnId conn : {3U, 4U, 5U}) CHECK(refused(conn));
+  }
+  SECTION("newcomers who are needed for it are let in") {
+    const wire::Install next = install(under_quorum(view(5, {1, 2, 3, 4, 5, 6, 7, 8}, 1, 5)), false);
+    for (const ConnId conn : {1U, 2U, 3U}) f.come(conn, old, next);
+    for (const ConnId conn : {6U, 9U}) {
+      wire::Hello fresh = protocol_test::hello(conn);
+      fresh.addresses = 3;
+      f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, fresh);
+    }
+    CHECK(f.got<wire::Welcome>(6).size() == 1);
+    CHECK(refused(9));  // not named
+    f.here.push_back(6);
+    f.wait(2 * timeout);
+    REQUIRE(f.machine.view(0) != nullptr);
+    CHECK(f.machine.view(0)->number == 4);
+  }
+}
+
+TEST_CASE("who may look for another coordinator has longer to come back", "[protocol]") {
+  Fixture f;
+  const bool several = GENERATE(false, true);
+  for (const ConnId conn : {1U, 2U, 3U}) {
+    wire::Hello first = hello(conn, 3);
+    first.addresses = several ? 2 : 1;
+    first.asked_all = true;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, first);
+    f.receive(conn, wire::Join{"", 4000, 0});
+    for (const auto& meet : f.got<wire::Meet>(conn)) {
+      if (meet.dial) f.receive(conn, wire::Connected{meet.peer.id});
+    }
+  }
+  REQUIRE(f.members().size() == 3);
+  f.step(Coordinator::Closed{3, "reset"});
+  const auto wait = [&](Millis time) {
+    for (const Millis until = f.now + time; f.now < until;) {
+      f.now += heartbeat;
+      for (const ConnId conn : {1U, 2U}) f.receive(conn, wire::Heartbeat{1});
+      f.step(Coordinator::Tick{});
+    }
+  };
+  wait((several ? 2 : 1) * timeout - heartbeat);
+  CHECK(f.got<wire::Seal>(1).empty());
+  wait(heartbeat);
+  f.answer_seal(1).answer_seal(2);
+  CHECK(f.members() == Ids{1, 2});
 }
 
 TEST_CASE("a vote seals the group without removing anybody", "[protocol]") {
