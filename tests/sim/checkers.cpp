@@ -192,7 +192,9 @@ void Checker::accepted(const Peer& peer, const wire::Accept& accept) {
   it->second.accepted.insert(peer.id());
   const wire::Install& install = it->second.install;
   Lineage& lineage = lineages_[lineage_of(install.view.lineage) - 1];
-  if (!lineage.agreed_to || lineage.agreed_to->term < accept.term) lineage.agreed_to = install;
+  // A view that admits keeps the term of the one before it.
+  const auto age = [](const wire::Install& one) { return std::pair{one.view.number, one.term}; };
+  if (!lineage.agreed_to || age(*lineage.agreed_to) < age(install)) lineage.agreed_to = install;
 }
 
 void Checker::memory_lost(bool wrong) {

@@ -19,6 +19,8 @@ void Faults::stop() {
   armed_coordinator_.reset();
   armed_cut_.reset();
   armed_heirs_.reset();
+  for (const auto& peer : world_.peers) peer->spare();
+  for (const auto& host : world_.coordinators) host->spare();
 }
 
 Peer* Faults::peer_at(std::uint32_t place, bool member) const {
@@ -57,7 +59,7 @@ void Faults::pause(Peer& peer, Micros time) {
     if (!world_.scheduler.alive(p.actor())) return;
     world_.trace.line(world_.scheduler.now(), "{} goes on", p.name());
     // Which comes first, timers or what lies in the sockets, is not said anywhere.
-    if (world_.random.chance(0.5)) world_.scheduler.after(0, p.actor(), [&p] { p.resumed(); });
+    if (world_.random.chance(0.5)) world_.scheduler.first(p.actor(), [&p] { p.resumed(); });
     world_.scheduler.resume(p.actor());
   });
 }
@@ -74,7 +76,7 @@ void Faults::pause(CoordinatorHost& host, Micros time) {
         world_.counters.count(Sometimes::zombie_coordinator);
       }
     }
-    if (world_.random.chance(0.5)) world_.scheduler.after(0, host.actor(), [&host] { host.tick(); });
+    if (world_.random.chance(0.5)) world_.scheduler.first(host.actor(), [&host] { host.tick(); });
     world_.scheduler.resume(host.actor());
   });
 }

@@ -361,6 +361,12 @@ bool Peer::searches_long() const {
 }
 
 void Peer::control_broken() {
+  // It was on its way back to a coordinator that was started again, and one more attempt may come too late.
+  const Settings& s = world_.settings;
+  if (s.coordinators == 1 && conn_ != 0 && !greeted_) {
+    const Micros attempt = 10 * s.control_delay + s.timeout() / 4;
+    if (world_.scheduler.now() + attempt > world_.coordinators[coordinator_]->since() + s.timeout()) disturb();
+  }
   if (searches_long() || (world_.settings.coordinators > 1 && !is_member())) disturb();
   // Twice in a row, and where there are several coordinators it may be asking at the wrong one for too long.
   const Micros before = std::exchange(control_broken_at_, world_.scheduler.now());

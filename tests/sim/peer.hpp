@@ -53,6 +53,7 @@ class Peer {
   void abort();
   void resumed();
   void crash_in(std::size_t actions) { crash_in_ = actions; }
+  void spare() { crash_in_.reset(); }
   void disturb() { disturbed_ = true; }
   // Alone no reason to remove it, together one: that is what the end of a process looks like.
   void control_broken();

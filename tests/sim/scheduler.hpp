@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <functional>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -34,7 +35,10 @@ class Scheduler {
     Actor& actor = actors_[id];
     if (!actor.alive || !actor.paused) return;
     actor.paused = false;
-    for (Task& task : actor.backlog) at(now_, id, std::move(task));
+    for (Entry& entry : actor.backlog) {
+      entry.when = now_;
+      push(std::move(entry));
+    }
     actor.backlog.clear();
   }
   [[nodiscard]] bool alive(ActorId id) const { return actors_[id].alive; }
@@ -43,9 +47,11 @@ class Scheduler {
   [[nodiscard]] std::uint64_t executed() const { return executed_; }
 
   void at(Micros when, ActorId actor, Task task) {
-    heap_.push_back(Entry{std::max(when, now_), sequence_++, actor, std::move(task)});
-    std::push_heap(heap_.begin(), heap_.end(), later);
+    when = std::max(when, now_);
+    push(Entry{when, when, sequence_++, actor, std::move(task)});
   }
+  // Now, and before all else that waits for this actor.
+  void first(ActorId actor, Task task) { push(Entry{now_, -1, sequence_++, actor, std::move(task)}); }
   void after(Micros delay, ActorId actor, Task task) { at(now_ + delay, actor, std::move(task)); }
 
   // Does the next thing that is due by `until`; false: nothing is, and it is `until` now.
@@ -61,7 +67,7 @@ class Scheduler {
     Actor& actor = actors_[entry.actor];
     if (!actor.alive) return true;
     if (actor.paused) {
-      actor.backlog.push_back(std::move(entry.task));
+      actor.backlog.push_back(std::move(entry));
       return true;
     }
     ++executed_;
@@ -70,19 +76,24 @@ class Scheduler {
   }
 
  private:
-  struct Actor {
-    bool alive = true;
-    bool paused = false;
-    std::vector<Task> backlog;
-  };
   struct Entry {
     Micros when = 0;
+    Micros due = 0;  // earlier than `when` if its actor was paused then
     std::uint64_t sequence = 0;
     ActorId actor = nature;
     Task task;
   };
+  struct Actor {
+    bool alive = true;
+    bool paused = false;
+    std::vector<Entry> backlog;
+  };
   static bool later(const Entry& a, const Entry& b) {
-    return a.when != b.when ? a.when > b.when : a.sequence > b.sequence;
+    return std::tie(a.when, a.due, a.sequence) > std::tie(b.when, b.due, b.sequence);
+  }
+  void push(Entry entry) {
+    heap_.push_back(std::move(entry));
+    std::push_heap(heap_.begin(), heap_.end(), later);
   }
 
   std::vector<Actor> actors_;

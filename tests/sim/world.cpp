@@ -30,6 +30,7 @@ void CoordinatorHost::lead(const std::vector<Machine::Restored>& stored) {
   config.arbiter = s.group_rule() == wire::Rule::arbiter;
   if (s.coordinators > 1 && s.standbys && address_ > 0) config.standby_of = "the first";
   machine_.emplace(config);
+  since_ = world_.scheduler.now();
   ++machines_;
   sealing_.clear();
   accepts_.clear();

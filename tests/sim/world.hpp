@@ -40,10 +40,15 @@ class CoordinatorHost {
   void tick();
   void crash_in(std::size_t actions) { crash_in_ = actions; }
   void crash_at_persist() { crash_at_persist_ = true; }
+  void spare() {
+    crash_in_.reset();
+    crash_at_persist_ = false;
+  }
   [[nodiscard]] ActorId actor() const { return actor_; }
   [[nodiscard]] std::uint32_t address() const { return address_; }
   [[nodiscard]] const Machine* machine() const { return machine_ ? &*machine_ : nullptr; }
   [[nodiscard]] bool leads_any() const;
+  [[nodiscard]] Micros since() const { return since_; }  // it has been there as a coordinator
 
  private:
   void lead(const std::vector<Machine::Restored>& stored);
@@ -70,6 +75,7 @@ class CoordinatorHost {
   std::optional<std::size_t> crash_in_;
   bool crash_at_persist_ = false;
   Micros tick_at_ = INT64_MAX;
+  Micros since_ = 0;
 };
 
 // Where a coordinator runs, one process after the other, and what it has on its disk.
