@@ -459,7 +459,10 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     } else {
       peer.conn_ended_at = env.now;
     }
-    if (final || peer.leaving) group.doomed.emplace(id, Doom{why, false});
+    if (final || peer.leaving) {
+      Doom& doom = group.doomed.emplace(id, Doom{why}).first->second;
+      doom.absent = doom.suspected = false;  // whatever it was lost for before, it will not be back
+    }
     weigh_absent(group_id, group);
     // A group that is being formed needs no one in particular; those who are left form another.
     const bool forming =
@@ -552,7 +555,7 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
     const std::string why =
         fmt::format("{} of its connections to other members cannot be kept, nor can others take their place", pairs);
     actions.push_back(Note{true, fmt::format("removing {}: {}", names[one], why)});
-    group.doomed.emplace(members[one], Doom{why, false});
+    group.doomed.emplace(members[one], Doom{why, false, true});
     gone.insert(one);
   }
   for (std::size_t a = 0; a < size; ++a) {

@@ -169,7 +169,8 @@ class Coordinator {
   };
   struct Doom {
     std::string why;
-    bool absent = false;  // it may still come back before the decision
+    bool absent = false;     // it may still come back before the decision
+    bool suspected = false;  // in this view, for connections that its members cannot keep
   };
   struct Group {
     wire::View view;

@@ -343,7 +343,8 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
 void Coordinator::await_absent(Group& group, const Env& env) {
   std::erase_if(group.doomed, [](const auto& item) { return item.second.absent; });
   for (const auto& member : group.view.members) {
-    if (Peer& peer = peers_.at(member.peer.id); peer.absent_at) peer.absent_at = env.now + config_.peer_timeout_ms / 2;
+    Peer& peer = peers_.at(member.peer.id);
+    if (peer.absent_at) peer.absent_at = env.now + std::max<Millis>(search_time(group), config_.peer_timeout_ms / 2);
   }
 }
 

@@ -270,7 +270,9 @@ void Coordinator::install_if_agreed(std::uint32_t group_id, Group& group, const 
 void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
   const wire::Install install = std::move(group.pending->install);
   group.pending.reset();
-  adopt_view(group_id, group, install, env.now);
+  // Those whom only another coordinator has met may have heard of the view from that one, and notice late that it is
+  // gone.
+  adopt_view(group_id, group, install, env.now + config_.peer_timeout_ms);
   for (const auto& member : group.view.members) send(member.peer.id, install, actions);
   for (const auto& gone : install.departures) {
     group.doomed.erase(gone.id);
@@ -303,7 +305,9 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
   actions.push_back(Note{false, fmt::format("group {}: view {} with {} members ({} departed)", group_id,
                                             group.view.number, group.view.members.size(), install.departures.size())});
   weigh_absent(group_id, group);
-  // Who has gone may have been the one by whom others reached each other.
+  // A verdict was about the view before: where another coordinator's proposal had to come first, those who accused each
+  // other may have gone. And who has gone may have been the one by whom others reached each other.
+  std::erase_if(group.doomed, [](const auto& item) { return item.second.suspected; });
   const bool suspicions = std::any_of(group.view.members.begin(), group.view.members.end(), [&](const auto& member) {
     return !peers_.at(member.peer.id).unreachable.empty();
   });

@@ -470,6 +470,38 @@ TEST_CASE("members are kept where they can agree, and sent on where not", "[prot
   }
 }
 
+TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
+  // Member 3 has accepted that it stays alone. Before that is found out, it is the one to go for its connections.
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1, 2, 3}));
+  wire::Install next = install(under_quorum(view(5, {3}, 5)));
+  next.term = {6, 3};
+  for (const std::uint64_t gone : {1U, 2U}) next.departures.push_back({peer(gone), "p", false, "lost"});
+  f.come(1, old, std::nullopt).come(3, old, next);
+  f.wait(timeout);
+  REQUIRE(f.machine.view(0) != nullptr);
+  f.receive(1, wire::Suspect{peer(3), "no way"}).receive(3, wire::Suspect{peer(1), "no way"});
+  f.receive(3, wire::Suspect{peer(2), "no way"});
+  f.wait(2 * heartbeat);
+  CHECK(std::any_of(f.notes.begin(), f.notes.end(),
+                    [](const auto& note) { return note.find("removing rank 2 (p3)") != std::string::npos; }));
+  const auto answer = [&](ConnId conn, std::uint64_t number, const std::vector<wire::Install>& accepted) {
+    const wire::Term term = f.got<wire::Seal>(conn).back().term;
+    f.receive(conn, wire::SealReply{term, number, {}, accepted, {}});
+  };
+  answer(1, 4, {});
+  answer(3, 4, {next});
+  f.wait(2 * timeout);  // until nobody waits for member 2 any longer
+  CHECK(f.members() == Ids{3});
+  // It is its own majority, and what it asks for is decided.
+  answer(3, 5, {});
+  f.receive(3, wire::OpFault{f.machine.view(0)->number, {1, 0, 0}, wire::FaultReason::cancelled, "cancelled"});
+  f.wait(2 * heartbeat);
+  answer(3, f.machine.view(0)->number, {});
+  CHECK(f.members() == Ids{3});
+  CHECK(f.machine.view(0)->number > 5);
+}
+
 TEST_CASE("who may look for another coordinator has longer to come back", "[protocol]") {
   Fixture f;
   const bool several = GENERATE(false, true);
