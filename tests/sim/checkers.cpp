@@ -215,24 +215,28 @@ bool Checker::has_majority(const wire::View& view) const {
   return protocol::is_majority(view, living);
 }
 
-bool Checker::lacks_majority(std::uint32_t group) const {
+bool Checker::lacks_majority(LineageIndex index) const {
+  const Lineage& lineage = lineages_[index - 1];
+  const wire::View* newest = newest_view(index);
+  if (newest != nullptr && !has_majority(*newest)) return true;
+  return lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest && !has_majority(lineage.agreed_to->view);
+}
+
+bool Checker::group_lacks_majority(std::uint32_t group) const {
   for (std::size_t i = 0; i < lineages_.size(); ++i) {
-    const Lineage& lineage = lineages_[i];
-    if (lineage.group != group) continue;
-    const wire::View* newest = newest_view(static_cast<LineageIndex>(i + 1));
-    if (newest != nullptr && !has_majority(*newest)) return true;
-    if (lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest &&
-        !has_majority(lineage.agreed_to->view)) {
-      return true;
-    }
+    if (lineages_[i].group == group && lacks_majority(static_cast<LineageIndex>(i + 1))) return true;
   }
   return false;
 }
 
-bool Checker::is_stranded(std::uint32_t group) const {
+bool Checker::is_stranded(LineageIndex lineage) const {
+  return is_forgotten(lineage) && !has_majority(*newest_view(lineage));
+}
+
+bool Checker::group_is_stranded(std::uint32_t group) const {
   return std::any_of(world_.peers.begin(), world_.peers.end(), [&](const auto& peer) {
     if (peer->group() != group || !peer->is_member() || !world_.scheduler.alive(peer->actor())) return false;
-    return is_forgotten(peer->lineage()) && !has_majority(*newest_view(peer->lineage()));
+    return is_stranded(peer->lineage());
   });
 }
 

@@ -62,10 +62,12 @@ class Checker {
   // What a coordinator that is the only one has decided may be unknown to the next. Wrong memory (an old copy of the
   // log) is worse than none.
   void memory_lost(bool wrong);
-  // A lineage of this group has a view that needs a majority and has none that lives.
-  [[nodiscard]] bool lacks_majority(std::uint32_t group) const;
+  // It has a view that needs a majority and has none that lives; a lineage of this group has one.
+  [[nodiscard]] bool lacks_majority(LineageIndex lineage) const;
+  [[nodiscard]] bool group_lacks_majority(std::uint32_t group) const;
   // A coordinator has forgotten a lineage that has members, but they are too few for the word of a majority.
-  [[nodiscard]] bool is_stranded(std::uint32_t group) const;
+  [[nodiscard]] bool is_stranded(LineageIndex lineage) const;
+  [[nodiscard]] bool group_is_stranded(std::uint32_t group) const;
   [[nodiscard]] bool has_majority(const wire::View& view) const;
   // Half of a view or more was removed by a coordinator whose memory was lost: nothing is promised.
   [[nodiscard]] bool is_outside(std::uint32_t group) const;

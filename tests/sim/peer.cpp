@@ -274,7 +274,7 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
     if (code != Code::EXPELLED && code != Code::NO_COORDINATOR) violation("{} is refused: {}", name_, refuse->text);
     if (code == Code::NO_COORDINATOR && !refuse->lineage.is_zero()) asked_ = 0;  // the group exists somewhere
     // Sent away by one that had lost too many others, it may be long in coming back.
-    if (refuse->text.find("no majority of the members") != std::string::npos) disturb();
+    if (refuse->text.find("no majority of the members") != std::string::npos && searches_long()) disturb();
     if (code == Code::NO_COORDINATOR) world_.counters.count(Sometimes::turned_away);
     if (refuse->text.find("another group was formed") != std::string::npos) {
       world_.counters.count(Sometimes::foreign_coordinator);
@@ -348,10 +348,7 @@ void Peer::link_lost(PeerIndex other) { event(Member::LinkLost{world_.peers[othe
 
 void Peer::coordinator_lost() {
   if (world_.settings.coordinators == 1) return;
-  const Micros before = std::exchange(coordinator_lost_at_, world_.scheduler.now());
-  if (before >= 0 && coordinator_lost_at_ - before < 3 * world_.settings.timeout()) disturb();
   if (searches_long()) disturb();
-  if (control_broken_at_ >= 0 && coordinator_lost_at_ - control_broken_at_ < 2 * world_.settings.timeout()) disturb();
 }
 
 // Going through the list of coordinators takes so long that others may have gone on without it.
@@ -367,11 +364,8 @@ void Peer::control_broken() {
     const Micros attempt = 10 * s.control_delay + s.timeout() / 4;
     if (world_.scheduler.now() + attempt > world_.coordinators[coordinator_]->since() + s.timeout()) disturb();
   }
-  if (searches_long() || (world_.settings.coordinators > 1 && !is_member())) disturb();
-  // Twice in a row, and where there are several coordinators it may be asking at the wrong one for too long.
-  const Micros before = std::exchange(control_broken_at_, world_.scheduler.now());
-  const Micros last = std::max(before, coordinator_lost_at_);
-  if (last >= 0 && control_broken_at_ - last < 2 * world_.settings.timeout()) disturb();
+  if (searches_long() || (s.coordinators > 1 && !is_member())) disturb();
+  control_broken_at_ = world_.scheduler.now();
   if (links_broken_at_ >= 0 && control_broken_at_ - links_broken_at_ < 3 * world_.settings.timeout()) disturb();
 }
 
@@ -778,7 +772,7 @@ void Peer::abandoned() {
   // Two view changes, one after the other: the vote may have come too late for the first.
   const Settings& s = world_.settings;
   const bool in_time = 2 * (14 * s.control_delay + 2 * s.persist) < 2 * s.timeout();
-  if (world_.settled && in_time && !world_.is_excused(group_) && !world_.checker.is_forgotten(lineage_)) {
+  if (world_.settled && in_time && !world_.is_excused(*this)) {
     violation("{}: nobody has decided an operation though nothing is wrong", name_);
   }
   if (world_.settled && !in_time) return;

@@ -149,7 +149,6 @@ class Peer {
 
   LineageIndex lineage_ = 0;
   Micros control_broken_at_ = -1;
-  Micros coordinator_lost_at_ = -1;
   Micros links_broken_at_ = -1;
   bool disturbed_ = false;
   bool stopped_ = false;

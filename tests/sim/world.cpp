@@ -380,10 +380,14 @@ std::shared_ptr<Formation> World::formation(LineageIndex lineage, std::uint64_t 
 }
 
 bool World::is_helpless(std::uint32_t group) const {
-  if (settings.group_rule() == wire::Rule::quorum && checker.lacks_majority(group)) return true;
-  if (settings.group_rule() == wire::Rule::alone && checker.is_stranded(group)) return true;
-  // Or a coordinator needs one for what it knows: the group may have ended without its knowledge, or it has learnt the
-  // view from members and needs them once more.
+  if (settings.group_rule() == wire::Rule::quorum && checker.group_lacks_majority(group)) return true;
+  if (settings.group_rule() == wire::Rule::alone && checker.group_is_stranded(group)) return true;
+  return is_occupied(group);
+}
+
+// A coordinator needs a majority for what it knows: the group may have ended without its knowledge, or it has learnt
+// the view from members and needs them once more.
+bool World::is_occupied(std::uint32_t group) const {
   return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
     if (!address.host || coordinators[*address.host]->machine() == nullptr) return false;
     const protocol::Coordinator& machine = *coordinators[*address.host]->machine();
@@ -394,6 +398,20 @@ bool World::is_helpless(std::uint32_t group) const {
 
 bool World::is_excused(std::uint32_t group) const {
   return !any_coordinator() || is_helpless(group) || checker.is_outside(group);
+}
+
+// What has become of other members of the group, those of another lineage, is no excuse.
+bool World::is_excused(const Peer& peer) const {
+  if (!peer.is_member()) return is_excused(peer.group());
+  if (!any_coordinator() || checker.is_outside(peer.group())) return true;
+  if (settings.group_rule() == wire::Rule::quorum && checker.lacks_majority(peer.lineage())) return true;
+  if (settings.group_rule() == wire::Rule::alone && checker.is_stranded(peer.lineage())) return true;
+  const bool led = std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
+    if (!address.host || coordinators[*address.host]->machine() == nullptr) return false;
+    const protocol::Coordinator& machine = *coordinators[*address.host]->machine();
+    return machine.leads(peer.group()) && machine.view(peer.group())->lineage == peer.machine().view().lineage;
+  });
+  return !led && is_occupied(peer.group());
 }
 
 void World::data_started(Peer& peer, const wire::OpKey& key, std::uint64_t epoch, const wire::OpParams& params,
@@ -440,7 +458,7 @@ void World::run_until(Micros until) {
 std::string World::unsettled() const {
   std::string text;
   for (const Slot& slot : slots) {
-    if (!slot.wanted || is_excused(slot.group)) continue;
+    if (!slot.wanted || (slot.peer ? is_excused(*peers[*slot.peer]) : is_excused(slot.group))) continue;
     if (!slot.peer) {
       text += fmt::format("g{}s{} is empty; ", slot.group, slot.number);
     } else if (!peers[*slot.peer]->is_member()) {
@@ -460,9 +478,7 @@ std::string World::unfinished() const {
   for (const auto& peer : peers) {
     if (!scheduler.alive(peer->actor())) continue;
     // What is left of a lineage without its majority can only wait, also where others have formed the group anew.
-    const bool orphan = settings.group_rule() == wire::Rule::quorum && peer->is_member() &&
-                        !checker.has_majority(peer->machine().view());
-    if ((is_excused(peer->group()) || orphan) && peer->open_calls() == 0) continue;
+    if (is_excused(*peer) && peer->open_calls() == 0) continue;
     // When the rest of such a group gives up another one may be formed, whose members already stand at the end.
     if (!peer->is_member() && unsettled_.contains(peer->group())) continue;
     if (!peer->is_finished()) text += peer->describe() + "; ";

@@ -158,8 +158,10 @@ class World {
   [[nodiscard]] bool is_helpless(std::uint32_t group) const;
   // Whether this group can be led and its members be heard, as far as the faults say.
   [[nodiscard]] bool is_excused(std::uint32_t group) const;
+  [[nodiscard]] bool is_excused(const Peer& peer) const;
 
  private:
+  [[nodiscard]] bool is_occupied(std::uint32_t group) const;
   void run_until(Micros until);
   void become_quiet();
   [[nodiscard]] std::string unsettled() const;
