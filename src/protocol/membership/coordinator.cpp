@@ -189,7 +189,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     const std::string why = "this coordinator has no majority of the members";
     std::vector<PeerId> here;
     for (const auto& [peer_id, peer] : peers_) {
-      if (peer.group == id && peer.conn != 0 && peer.several) here.push_back(peer_id);
+      if (peer.group == id && peer.conn != 0 && peer.addresses > 1) here.push_back(peer_id);
     }
     for (const PeerId& peer_id : here) {
       Peer& peer = peers_.at(peer_id);
@@ -322,7 +322,7 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
   peer.group = hello.group;
   peer.min_size = std::max<std::uint32_t>(1, hello.min_size);
   peer.info = wire::PeerInfo{hello.peer, hello.name, "", 0, 0};
-  peer.several = several;
+  peer.addresses = hello.addresses;
   conns_.at(conn).peer = hello.peer;
   peers_.emplace(hello.peer, std::move(peer));
   welcome(conn, actions);
@@ -453,7 +453,7 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
   peer.conn = 0;
   if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
     peer.absent_why = why;
-    if (!peer.absent_at) peer.absent_at = env.now + search_time(group);
+    if (!peer.absent_at) peer.absent_at = env.now + search_time(group_id, group.view.rule);
     if (was_asleep(env)) {
       peer.conn_ended_at.reset();
     } else {

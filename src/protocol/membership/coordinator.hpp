@@ -113,7 +113,7 @@ class Coordinator {
     std::uint32_t group = 0;
     std::uint32_t min_size = 1;
     wire::PeerInfo info;
-    bool several = false;                  // it knows more than one coordinator
+    std::uint32_t addresses = 1;           // of coordinators that it knows
     std::uint64_t passed = 0;              // admission points, when it came back
     std::uint64_t arrival = 0;             // order of Join
     std::set<PeerId> connected;            // reported by this peer as the dialling end
@@ -254,10 +254,10 @@ class Coordinator {
   void attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
   void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions);
   void add_returning(ConnId conn, const wire::Hello& hello, Actions& actions);
-  void await_absent(Group& group, const Env& env);
+  void await_absent(std::uint32_t group_id, Group& group, const Env& env);
   [[nodiscard]] Millis patience(const Env& env) const;
   static void wait_for_majority(Group& group, Millis time, const Env& env);
-  [[nodiscard]] Millis search_time(const Group& group) const;
+  [[nodiscard]] Millis search_time(std::uint32_t group_id, wire::Rule rule) const;
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
   void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);

@@ -54,7 +54,7 @@ void Coordinator::try_form(std::uint32_t group_id, Group& group, const Env& env,
   bool several = false;
   for (const PeerId& id : ready) {
     needed = std::max<std::size_t>(needed, peers_.at(id).min_size);
-    several = several || peers_.at(id).several;
+    several = several || peers_.at(id).addresses > 1;
   }
   if (ready.size() < needed) return;
   wire::Install install;

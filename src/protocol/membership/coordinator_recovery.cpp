@@ -130,17 +130,23 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& 
   peer.conn = conn;
   peer.group = hello.group;
   peer.phase = Phase::returning;
-  peer.several = hello.addresses > 1;
+  peer.addresses = hello.addresses;
   peer.passed = hello.passed;
   peer.info.name = hello.name;
   conns_.at(conn).peer = hello.peer;
   welcome(conn, actions);
 }
 
-// Where members know several coordinators, one that has lost its connection may first be held by another that has no
-// majority, and by a third.
-Millis Coordinator::search_time(const Group& group) const {
-  return group.view.rule == wire::Rule::quorum ? config_.peer_timeout_ms : 0;
+// Where members know several coordinators, one that has lost its connection may first be held by others that have no
+// majority, by each for half the timeout; and it has to come to them.
+Millis Coordinator::search_time(std::uint32_t group_id, wire::Rule rule) const {
+  constexpr std::uint32_t addresses_max = 8;  // no member is waited for much longer than that
+  std::uint32_t addresses = 1;
+  for (const auto& [id, peer] : peers_) {
+    if (peer.group == group_id) addresses = std::max(addresses, std::min(peer.addresses, addresses_max));
+  }
+  const bool searches = rule == wire::Rule::quorum && addresses > 1;
+  return searches ? static_cast<Millis>(config_.peer_timeout_ms) * addresses / 2 : 0;
 }
 
 // How long members are kept together without a majority: not as long as it takes to be removed elsewhere, and never the
@@ -228,9 +234,10 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
         if (!gone_on) newest = &*recovery.logged;
       }
       const wire::Install install = *newest;
-      // Whoever noticed late that its coordinator was gone, and then asked another one, comes within twice the timeout.
+      // Whoever noticed late that its coordinator was gone, and then asked others, comes later than those who are here.
       const bool logged = recovery.logged.has_value();
-      const Millis since = recovery.since + (logged && !config_.arbiter ? 0 : timeout);
+      const Millis least = logged && !config_.arbiter ? 0 : timeout;
+      const Millis since = recovery.since + std::max(least, search_time(group_id, install.view.rule));
       group.recovery.reset();
       adopt_view(group_id, group, install, since);
       actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
@@ -283,14 +290,14 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   peer.absent_at.reset();
   peer.absent_why.clear();
   peer.conn_ended_at.reset();
-  peer.several = hello.addresses > 1;
+  peer.addresses = hello.addresses;
   // A newcomer says Join again, unless it has heard from another coordinator that it is a member.
   if (peer.phase != Phase::member) peer.phase = hello.view == 0 ? Phase::greeted : Phase::returning;
   conns_.at(conn).peer = peer.id;
   if (auto doomed = group.doomed.find(peer.id); doomed != group.doomed.end() && doomed->second.absent) {
     group.doomed.erase(doomed);
   }
-  if (!led && majority_present(group)) await_absent(group, env);
+  if (!led && majority_present(group)) await_absent(group_id, group, env);
   // The others may be on their way here, too.
   if (needs_majority(group) && !majority_present(group)) wait_for_majority(group, patience(env), env);
   welcome(conn, actions);
@@ -340,11 +347,12 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
 }
 
 // Without a majority here members were sent to look for one elsewhere: those who are still away have their time again.
-void Coordinator::await_absent(Group& group, const Env& env) {
+void Coordinator::await_absent(std::uint32_t group_id, Group& group, const Env& env) {
   std::erase_if(group.doomed, [](const auto& item) { return item.second.absent; });
+  const Millis time = std::max<Millis>(search_time(group_id, group.view.rule), config_.peer_timeout_ms / 2);
   for (const auto& member : group.view.members) {
     Peer& peer = peers_.at(member.peer.id);
-    if (peer.absent_at) peer.absent_at = env.now + std::max<Millis>(search_time(group), config_.peer_timeout_ms / 2);
+    if (peer.absent_at) peer.absent_at = env.now + time;
   }
 }
 

@@ -272,7 +272,8 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
   group.pending.reset();
   // Those whom only another coordinator has met may have heard of the view from that one, and notice late that it is
   // gone.
-  adopt_view(group_id, group, install, env.now + config_.peer_timeout_ms);
+  const Millis time = std::max<Millis>(search_time(group_id, install.view.rule), config_.peer_timeout_ms);
+  adopt_view(group_id, group, install, env.now + time);
   for (const auto& member : group.view.members) send(member.peer.id, install, actions);
   for (const auto& gone : install.departures) {
     group.doomed.erase(gone.id);
