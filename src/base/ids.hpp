@@ -12,7 +12,8 @@ struct Id128 {
   std::uint64_t high = 0;
   std::uint64_t low = 0;
 
-  auto operator<=>(const Id128&) const = default;
+  // clang-tidy 14 takes the 0 that a comparison ends in for a null pointer.
+  auto operator<=>(const Id128&) const = default;  // NOLINT(modernize-use-nullptr)
   [[nodiscard]] bool is_zero() const { return high == 0 && low == 0; }
   [[nodiscard]] std::array<std::uint8_t, 16> bytes() const;  // big-endian
 };

@@ -5,9 +5,9 @@
 #include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <uv.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
 namespace hawser::io {
@@ -31,7 +31,7 @@ SharedMemory::~SharedMemory() {
 Result<SharedMemory> SharedMemory::create(std::size_t bytes) {
   SharedMemory memory;
   const auto failed = [](const char* what) {
-    return Status(Code::RESOURCE, fmt::format("no memory to be shared: {}: {}", what, std::strerror(errno)));
+    return Status(Code::RESOURCE, fmt::format("no memory to be shared: {}: {}", what, uv_strerror(-errno)));
   };
   memory.fd_.reset(memfd_create("hawser", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!memory.fd_.valid()) return failed("memfd_create");
@@ -45,7 +45,7 @@ Result<SharedMemory> SharedMemory::open(std::int64_t process, std::int64_t descr
   SharedMemory memory;
   const std::string path = fmt::format("/proc/{}/fd/{}", process, descriptor);
   memory.fd_.reset(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!memory.fd_.valid()) return Status(Code::UNSUPPORTED, fmt::format("{}: {}", path, std::strerror(errno)));
+  if (!memory.fd_.valid()) return Status(Code::UNSUPPORTED, fmt::format("{}: {}", path, uv_strerror(-errno)));
   // Only memory has seals. Without them its owner could cut it off under our hands.
   const int has = fcntl(memory.fd_.get(), F_GET_SEALS);
   struct stat info {};
@@ -60,7 +60,7 @@ Result<SharedMemory> SharedMemory::open(std::int64_t process, std::int64_t descr
 
 Status SharedMemory::map(std::size_t bytes) {
   void* const data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd_.get(), 0);
-  if (data == MAP_FAILED) return {Code::RESOURCE, fmt::format("cannot map shared memory: {}", std::strerror(errno))};
+  if (data == MAP_FAILED) return {Code::RESOURCE, fmt::format("cannot map shared memory: {}", uv_strerror(-errno))};
   data_ = static_cast<std::byte*>(data);
   size_ = bytes;
   return {};

@@ -135,7 +135,7 @@ struct Arithmetic {
   // Every NaN becomes the canonical one.
   static V canonical(V v) {
     if constexpr (Number<T>::is_float) {
-      return v == v ? v : nan();
+      return v == v ? v : nan();  // NOLINT(misc-redundant-expression): only a NaN differs from itself
     } else {
       return v;
     }

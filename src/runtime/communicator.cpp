@@ -229,7 +229,7 @@ void Communicator::Control::shut_down() {
 
 Status Communicator::Control::join(std::int64_t timeout_ms) {
   loop_->post([this] { connect_coordinator(); });
-  const Status status = engine_->wait_joined(timeout_ms);
+  Status status = engine_->wait_joined(timeout_ms);
   const std::lock_guard hold(join_mutex_);
   if (join_failure_) return *join_failure_;
   if (status.code() == Code::TIMEOUT && !last_failure_.empty()) {

@@ -53,8 +53,9 @@ struct Term {
   std::uint64_t count = 0;
   std::uint64_t instance = 0;
   constexpr Term() = default;
-  constexpr Term(std::uint64_t c, std::uint64_t i = 0) : count(c), instance(i) {}  // a count alone is a term of tests
-  auto operator<=>(const Term&) const = default;
+  // NOLINTNEXTLINE(google-explicit-constructor): a count alone is a term of tests
+  constexpr Term(std::uint64_t c, std::uint64_t i = 0) : count(c), instance(i) {}
+  auto operator<=>(const Term&) const = default;  // NOLINT(modernize-use-nullptr): see Id128
 };
 
 // Who may decide on the next view of a group; fixed when it is formed. alone: its coordinator, which is the only one
@@ -81,8 +82,8 @@ struct View {
 struct OpKey {
   std::uint64_t generation = 0;
   std::uint64_t tag = 0;
-  std::uint64_t sequence = 0;  // within the tag, from 0 in every generation
-  auto operator<=>(const OpKey&) const = default;
+  std::uint64_t sequence = 0;                      // within the tag, from 0 in every generation
+  auto operator<=>(const OpKey&) const = default;  // NOLINT(modernize-use-nullptr): see Id128
 };
 
 // sync: makes shared state the same; check: only compares it.

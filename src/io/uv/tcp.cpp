@@ -388,7 +388,8 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
   }
 };
 
-TcpConnector::TcpConnector(EventLoop& loop, std::string host, std::uint16_t port, ConnectTimeouts timeouts, Done done)
+TcpConnector::TcpConnector(EventLoop& loop, const std::string& host, std::uint16_t port, ConnectTimeouts timeouts,
+                           Done done)
     : state_(std::make_shared<State>(loop, format_endpoint(host, port), timeouts, std::move(done))) {
   const std::weak_ptr<State> weak = state_;
   const auto answer = [weak](Result<Addresses> result) {

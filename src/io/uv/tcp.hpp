@@ -84,7 +84,7 @@ class TcpConnector {
 
   // `done` is called once, unless the connector is destroyed before. The failure's text names every address that was
   // tried.
-  TcpConnector(EventLoop& loop, std::string host, std::uint16_t port, ConnectTimeouts timeouts, Done done);
+  TcpConnector(EventLoop& loop, const std::string& host, std::uint16_t port, ConnectTimeouts timeouts, Done done);
   TcpConnector(EventLoop& loop, std::vector<SocketAddress> addresses, ConnectTimeouts timeouts, Done done);
   ~TcpConnector();
   TcpConnector(const TcpConnector&) = delete;

@@ -311,6 +311,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     }
   }
   const bool quorum = group.pending && group.pending->install.view.rule == wire::Rule::quorum;
+  // NOLINTNEXTLINE(bugprone-branch-clone): in this order, for different reasons
   if (group.pending && above && group.view.members.empty()) {
     // Nobody else can have formed this group.
     group.term = group.pending->install.term = next_term(group);

@@ -158,6 +158,7 @@ SyncVerdict decide_check(const std::vector<Candidate>& members) {
   HAWSER_ASSERT(!members.empty(), "a check without members");
   if (const auto differ = layouts_differ(members)) return *differ;
   std::vector<const Candidate*> all;
+  all.reserve(members.size());
   for (const Candidate& member : members) all.push_back(&member);
   const std::vector<Holders> versions = versions_of(all);
   if (versions.size() > 1) {

@@ -166,14 +166,14 @@ void Engine::perform(Actions& actions, bool gives_up) {
       task(std::move(*meet));
     } else if (auto* part = std::get_if<Member::Part>(&action)) {
       drop_link(part->peer);
-      task(std::move(*part));
+      task(*part);
     } else if (auto* sent = std::get_if<Member::SendControl>(&action)) {
       if (auto* heartbeat = std::get_if<wire::Heartbeat>(&sent->message)) heartbeat->progress = progress();
       task(std::move(*sent));
     } else if (auto* closed = std::get_if<Member::CloseControl>(&action)) {
       task(std::move(*closed));
     } else if (auto* listen = std::get_if<Member::Listen>(&action)) {
-      task(std::move(*listen));
+      task(*listen);
     }
   }
   actions.clear();

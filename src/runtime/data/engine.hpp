@@ -189,7 +189,7 @@ class Engine {
     std::uint32_t step = 0;  // negated likewise
     std::uint32_t slice = 0;
     std::uint64_t attempt = 0;
-    auto operator<=>(const BulkKey&) const = default;
+    auto operator<=>(const BulkKey&) const = default;  // NOLINT(modernize-use-nullptr): see Id128
   };
   struct Held {  // a frame that went, or is to go, by way of a third member
     OutFrame frame;

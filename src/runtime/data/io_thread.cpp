@@ -45,7 +45,7 @@ void IoThread::close_all() {
   rouse_.reset();
 }
 
-void IoThread::own(std::shared_ptr<Strand> strand) {
+void IoThread::own(const std::shared_ptr<Strand>& strand) {
   strands_.push_back(strand);
   strand->open(loop());
   run_scheduled();

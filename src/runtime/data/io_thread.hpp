@@ -35,7 +35,7 @@ class IoThread {
   [[nodiscard]] std::byte* scratch() { return scratch_.get(); }
 
   // On the thread.
-  void own(std::shared_ptr<Strand> strand);
+  void own(const std::shared_ptr<Strand>& strand);
   void disown(Strand& strand);
   void run_scheduled();  // pumps the strands that the engine has scheduled here
   // Strands that left reading to user threads are polled again when nobody reads them: soon, or as far as possible now.

@@ -338,7 +338,7 @@ bool Strand::got(ssize_t bytes) {
   if (bytes == 0) {
     fail("the other end closed the connection");
   } else if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
-    fail(fmt::format("reading failed: {}", std::strerror(errno)));
+    fail(fmt::format("reading failed: {}", uv_strerror(-errno)));
   }
   return false;
 }
@@ -674,7 +674,7 @@ bool Strand::send_some() {
   if (!gone.empty()) engine_.on_sent(*this, std::move(gone));
   if (switched) switch_sending();
   if (n < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) {
-    fail(fmt::format("sending failed: {}", std::strerror(error)));
+    fail(fmt::format("sending failed: {}", uv_strerror(-error)));
     return false;
   }
   if (ring_out_ && !switched) {

@@ -177,7 +177,7 @@ bool Strand::hear_bells() {
     }
     if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)) return true;
     const std::string why =
-        n == 0 ? "the other end closed the connection" : fmt::format("reading failed: {}", std::strerror(errno));
+        n == 0 ? "the other end closed the connection" : fmt::format("reading failed: {}", uv_strerror(-errno));
     while (!closed_ && reading_ != Reading::parked && read_chunk()) {  // what it said before
     }
     fail(why);
@@ -192,7 +192,7 @@ void Strand::ring_bell() {
   const char bell = 0;
   const ssize_t n = ::send(fd_.get(), &bell, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
   if (n >= 0 || errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return;  // so many are on their way
-  fail(fmt::format("sending failed: {}", std::strerror(errno)));
+  fail(fmt::format("sending failed: {}", uv_strerror(-errno)));
 }
 
 // False: there is nothing, or the strand has failed.
