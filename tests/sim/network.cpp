@@ -156,7 +156,7 @@ void Network::coordinator_back(std::uint32_t address) {
     const CoordinatorHost& host = *world_.coordinators[control.coordinator];
     if (host.address() != address || world_.scheduler.alive(host.actor()) || !control.peer_open) continue;
     world_.scheduler.after(world_.random.range(0, world_.settings.heartbeat_ms * 1000), actor(control.peer),
-                           [this, id] {
+                           [this, id = id] {  // a name of its own, for clang 14
                              if (controls_.at(id).peer_open)
                                close_arrives(id, 1, "connection reset by the coordinator's host");
                            });

@@ -162,7 +162,9 @@ std::optional<Settings> read_schedule(const std::string& text, std::string& erro
 }
 
 Settings shrink(Settings settings, const std::function<bool(const Settings&)>& fails) {
-  while (drop_faults(settings, fails) | simplify(settings, fails)) {
+  for (bool smaller = true; smaller;) {
+    smaller = drop_faults(settings, fails);
+    smaller = simplify(settings, fails) || smaller;
   }
   return settings;
 }
