@@ -49,7 +49,7 @@ TemporaryDirectory::~TemporaryDirectory() {
   std::filesystem::remove_all(path_, ignored);
 }
 
-Cluster::Cluster(const StressOptions& options, const ClusterNeeds& needs) : options_(options), needs_(needs) {
+Cluster::Cluster(const StressOptions& options, const ClusterNeeds& needs) : needs_(needs) {
   const std::size_t count = options.standbys + std::size_t{1};
   for (std::size_t i = needs.peers_max; i > 0; --i) free_slots_.push_back(i - 1);
   if (needs.network) network_.emplace(needs.peers_max + count);

@@ -83,7 +83,6 @@ class Cluster {
  private:
   [[nodiscard]] std::string kill_file(const std::string& whose) const;
 
-  const StressOptions& options_;
   ClusterNeeds needs_;
   TemporaryDirectory directory_;
   std::optional<Network> network_;
