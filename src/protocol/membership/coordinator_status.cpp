@@ -163,7 +163,7 @@ wire::StatusReport Coordinator::report(const Env& env) const {
       out.groups.push_back({group_id, group.view.lineage, group.view.rule, group.view.number, group.view.epoch,
                             group.view.generation, leads(group_id), waits_for(group_id, group)});
     }
-    const auto add = [&](const Peer& peer, std::size_t rank) {
+    const auto add = [&, &group = group](const Peer& peer, std::size_t rank) {  // clang 14 captures no binding
       if (out.list.size() >= wire::members_max) return;
       out.list.push_back(status_of(peer, group, env));
       out.list.back().rank = static_cast<std::uint32_t>(rank);
