@@ -48,7 +48,12 @@ void Checker::decided(std::uint32_t group, const wire::Install& install) {
   const wire::View& view = install.view;
   const LineageIndex index = lineage_of(view.lineage);
   Lineage& lineage = lineages_[index - 1];
-  if (lineage.outside) return;
+  const bool formed = view.epoch == view.number && view.generation == view.number;
+  if (lineage.outside) {
+    // Its first members may have been those of a view in the log that nobody had heard of.
+    if (formed && !world_.has_formation(index, view.number)) world_.formed(index, group, view.number);
+    return;
+  }
   lineage.group = group;
   auto it = decisions_.find({index, view.number});
   if (it != decisions_.end()) {
@@ -79,7 +84,7 @@ void Checker::decided(std::uint32_t group, const wire::Install& install) {
   }
   lineage.newest = std::max(lineage.newest, view.number);
   decisions_[{index, view.number}] = Decision{install, 0};
-  if (view.epoch == view.number && view.generation == view.number) world_.formed(index, group, view.number);
+  if (formed) world_.formed(index, group, view.number);
 }
 
 void Checker::check_succession(const wire::View& before, const wire::View& view) const {

@@ -369,6 +369,11 @@ void World::formed(LineageIndex lineage, std::uint32_t group, std::uint64_t view
   formations_.push_back(std::move(formation));
 }
 
+bool World::has_formation(LineageIndex lineage, std::uint64_t view) const {
+  return std::any_of(formations_.begin(), formations_.end(),
+                     [&](const auto& known) { return known->lineage == lineage && known->formed <= view; });
+}
+
 std::shared_ptr<Formation> World::formation(LineageIndex lineage, std::uint64_t view) {
   std::shared_ptr<Formation> best;
   for (const auto& known : formations_) {

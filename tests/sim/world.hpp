@@ -152,6 +152,7 @@ class World {
   void data_started(Peer& peer, const wire::OpKey& key, std::uint64_t epoch, const wire::OpParams& params,
                     const std::vector<PeerId>& participants);
   std::shared_ptr<Formation> formation(LineageIndex lineage, std::uint64_t view);
+  [[nodiscard]] bool has_formation(LineageIndex lineage, std::uint64_t view) const;
   void formed(LineageIndex lineage, std::uint32_t group, std::uint64_t view);
   [[nodiscard]] bool any_coordinator() const;
   // Whether a majority of a view that must agree can never come together again: an operator has to start anew.
