@@ -479,7 +479,8 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
       if (met) send(other_id, wire::Forget{id}, actions);
     }
     // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
-    if (empty && group.view.number == 0 && !group.pending) groups_.erase(group_id);
+    const bool logged = group.recovery && group.recovery->logged;  // nobody else may know what the log says
+    if (empty && group.view.number == 0 && !group.pending && !logged) groups_.erase(group_id);
   }
   advance(group_id, env, actions);
 }

@@ -1041,6 +1041,17 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     CHECK(f.got<wire::Install>(1).back() == logged);
     CHECK(f.got<wire::Install>(2).back() == logged);
   }
+  SECTION("the only one that has come back goes away again") {
+    come_back(1, before, 6);
+    f.step(Coordinator::Closed{1, "reset"});
+    CHECK(f.got<wire::Refuse>(11).empty());
+    wire::Hello stranger = hello(4);
+    stranger.addresses = 2;
+    stranger.asked_all = true;
+    f.step(Coordinator::Opened{4, "10.0.0.1"}).receive(4, stranger);
+    REQUIRE(f.got<wire::Refuse>(4).size() == 1);
+    CHECK(f.got<wire::Refuse>(4)[0].text == "group 0 is not led here yet");
+  }
   SECTION("one of them has it") {
     come_back(1, before, 6);
     come_back(2, logged, 7);
