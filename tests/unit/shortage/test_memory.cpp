@@ -136,11 +136,18 @@ void sweep_work(const std::string& name, const Make& make) {
         };
         // Also after a success: its thread may have read more than it was waiting for.
         bool alive = is_member();
-        while (alive && mine == HAWSER_RESOURCE) {
+        // The operation that lacked memory may still be ending for all, and has its residual until then.
+        const auto in_use = [&] {
+          return mine == HAWSER_INVALID_ARGUMENT &&
+                 std::string(hawser_last_error()).find("in use") != std::string::npos;
+        };
+        while (alive && (mine == HAWSER_RESOURCE || in_use())) {
           mine = pair->works[0]->call(pair->comms[0].get());
           alive = is_member();
         }
+        const std::string last = hawser_last_error();
         other.join();
+        INFO("last: " << last);
         INFO(name << ": " << hawser_status_name(first) << ": " << sentence << "; then " << hawser_status_name(mine)
                   << ", the other " << hawser_status_name(theirs));
         const bool may_lack = failed || pair->works[0]->tells_later();
