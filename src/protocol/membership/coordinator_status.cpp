@@ -117,7 +117,7 @@ wire::PeerStatus Coordinator::status_of(const Peer& peer, const Group& group, co
   };
   const auto conn = conns_.find(peer.conn);
   if (conn != conns_.end()) out.heard_ms = since(conn->second.heard);
-  if (peer.absent_at) out.heard_ms = since(*peer.absent_at);
+  if (peer.absent_at) out.heard_ms = since(peer.conn_ended_at.value_or(*peer.absent_at));
   const auto doomed = group.doomed.find(peer.id);
   switch (peer.phase) {
     case Phase::greeted:

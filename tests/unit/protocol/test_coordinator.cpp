@@ -526,6 +526,9 @@ TEST_CASE("who may look for another coordinator has longer to come back", "[prot
   };
   wait((several ? 2 : 1) * timeout - heartbeat);
   CHECK(f.got<wire::Seal>(1).empty());
+  f.step(Coordinator::Opened{100, "10.0.0.9"}).receive(100, wire::StatusQuery{});
+  const wire::PeerStatus away = f.got<wire::StatusReport>(100).at(0).list.at(2);
+  CHECK((away.state == wire::PeerState::away && away.heard_ms == (several ? 2 : 1) * timeout - heartbeat));
   wait(heartbeat);
   f.answer_seal(1).answer_seal(2);
   CHECK(f.members() == Ids{1, 2});
