@@ -259,7 +259,7 @@ class Engine {
   void drive(OpRun& op);
   void read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands, bool bulk);
   static bool is_driven(const OpCall& call);
-  void rouse();
+  void rouse() noexcept;
   Status start_locked(OpRun& op, const OpCall& call);
   void give_out() noexcept;
   void starve(OpRun& op);

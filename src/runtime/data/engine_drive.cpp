@@ -126,10 +126,16 @@ void Engine::read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand
   }
 }
 
-void Engine::rouse() {
+// Nothing may be thrown here: the operation is under way, and its caller must not have the buffers back. Without memory
+// the io threads look by themselves, a little later (IoThread::rouse_later).
+void Engine::rouse() noexcept {
   if (!dozing_.exchange(false)) return;
-  for (const auto& thread : threads_) {
-    thread->run([raw = thread.get()] { raw->rouse(); });
+  try {
+    for (const auto& thread : threads_) {
+      thread->run([raw = thread.get()] { raw->rouse(); });
+    }
+  } catch (const std::bad_alloc&) {
+    dozing_ = true;
   }
 }
 

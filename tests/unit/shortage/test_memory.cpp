@@ -136,12 +136,7 @@ void sweep_work(const std::string& name, const Make& make) {
         };
         // Also after a success: its thread may have read more than it was waiting for.
         bool alive = is_member();
-        // The operation that lacked memory may still be ending for all, and has its residual until then.
-        const auto in_use = [&] {
-          return mine == HAWSER_INVALID_ARGUMENT &&
-                 std::string(hawser_last_error()).find("in use") != std::string::npos;
-        };
-        while (alive && (mine == HAWSER_RESOURCE || in_use())) {
+        while (alive && mine == HAWSER_RESOURCE) {
           mine = pair->works[0]->call(pair->comms[0].get());
           alive = is_member();
         }
