@@ -821,14 +821,19 @@ std::vector<Engine::Awaited> Engine::awaited(const OpRun& op, std::int64_t now) 
   return out;
 }
 
-// Each time after twice as long, so that a call that waits for hours is some lines.
-void Engine::name_slow(OpRun& op, std::int64_t now) {
-  const std::int64_t waited = now - op.called_ms;
-  op.next_slow_ms = op.called_ms + 2 * std::max(waited, op.slow_ms);
+std::string Engine::describe_awaited(const OpRun& op, std::int64_t now) const {
   std::string text;
   for (const Awaited& one : awaited(op, now)) {
     text += fmt::format("{}{} {}", text.empty() ? "" : "; ", who(op.participants[one.rank]), one.what);
   }
+  return text;
+}
+
+// Each time after twice as long, so that a call that waits for hours is some lines.
+void Engine::name_slow(OpRun& op, std::int64_t now) {
+  const std::int64_t waited = now - op.called_ms;
+  op.next_slow_ms = op.called_ms + 2 * std::max(waited, op.slow_ms);
+  const std::string text = describe_awaited(op, now);
   std::uint64_t left_out = 0;
   if (text.empty() || !slow_lines_.admit(now, left_out)) return;
   log::message(log::Subsystem::data, log::Level::warn, "{}, {}, is open for {} ms, more than the usual: {}{}",
@@ -849,10 +854,7 @@ wire::Progress Engine::progress() const {
     if (slowest == nullptr || op->called_ms < slowest->called_ms) slowest = op.get();
   }
   if (slowest == nullptr) return out;
-  std::string text;
-  for (const Awaited& one : awaited(*slowest, now)) {
-    text += fmt::format("{}{} {}", text.empty() ? "" : "; ", who(slowest->participants[one.rank]), one.what);
-  }
+  const std::string text = describe_awaited(*slowest, now);
   out.slow_ms = static_cast<std::uint32_t>(
       std::clamp<std::int64_t>(now - slowest->called_ms, 1, std::numeric_limits<std::uint32_t>::max()));
   out.waits_for = fmt::format("{}, {}: {}", protocol::describe(slowest->params), protocol::describe(slowest->key),

@@ -347,6 +347,7 @@ class Engine {
   [[nodiscard]] wire::Progress progress() const;
   // Whom an operation waits for, as far as it shows here.
   [[nodiscard]] std::vector<Awaited> awaited(const OpRun& op, std::int64_t now) const;
+  [[nodiscard]] std::string describe_awaited(const OpRun& op, std::int64_t now) const;
   void name_slow(OpRun& op, std::int64_t now);
   [[nodiscard]] std::int64_t first_deadline(const OpRun& op) const;
   [[nodiscard]] std::string who(PeerId id) const;
