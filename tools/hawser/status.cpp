@@ -58,11 +58,12 @@ const char* rule_text(const std::string& rule) {
   return "";
 }
 
+constexpr char row_format[] = "  {:>4}  {:<20} {:<24} {:<10} {:>8}  {:>8} {:>10} {:>10}\n";
+
 void print_peer(const json& peer) {
   const bool is_member = !peer["rank"].is_null();
-  fmt::print("  {:>4}  {:<20} {:<24} {:<10} {:>8}  {:>8} {:>10} {:>10}\n", text_of(peer["rank"]), text_of(peer["name"]),
-             text_of(peer["address"]), text_of(peer["state"]), time_text(peer["heard_ms"].get<std::uint64_t>()),
-             is_member ? rate_text(peer["ops_per_s"], 1) : "-",
+  fmt::print(row_format, text_of(peer["rank"]), text_of(peer["name"]), text_of(peer["address"]), text_of(peer["state"]),
+             time_text(peer["heard_ms"].get<std::uint64_t>()), is_member ? rate_text(peer["ops_per_s"], 1) : "-",
              is_member ? rate_text(peer["bytes_sent_per_s"], 1e6) : "-",
              is_member ? rate_text(peer["bytes_received_per_s"], 1e6) : "-");
   if (!peer["why"].is_null()) fmt::print("        {}{}\n", is_member ? "" : "waits for: ", text_of(peer["why"]));
@@ -82,8 +83,7 @@ void print_group(const json& group) {
                rule_text(text_of(group["rule"])), group["leads"].get<bool>() ? "" : "; not led here");
   }
   if (!group["waits_for"].is_null()) fmt::print("  waits for: {}\n", text_of(group["waits_for"]));
-  fmt::print("  {:>4}  {:<20} {:<24} {:<10} {:>8}  {:>8} {:>10} {:>10}\n", "rank", "name", "address", "state", "heard",
-             "ops/s", "out MB/s", "in MB/s");
+  fmt::print(row_format, "rank", "name", "address", "state", "heard", "ops/s", "out MB/s", "in MB/s");
   for (const json& peer : group["members"]) print_peer(peer);
   for (const json& peer : group["others"]) print_peer(peer);
 }
