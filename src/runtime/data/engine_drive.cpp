@@ -19,6 +19,7 @@ constexpr std::size_t driven_bytes_max = 1U << 20;  // of an operation: to be wo
 constexpr std::uint32_t turns_max = 200;            // without news: about what it costs to sleep and be woken
 constexpr std::uint32_t turns_min = 8;
 constexpr std::uint32_t failures_max = 16;  // then it is tried again whether patience helps
+constexpr std::uint32_t looks_at_memory = 8;
 constexpr std::int64_t patience_us_max = 5000;
 
 }  // namespace
@@ -62,13 +63,15 @@ bool Engine::is_driven(const OpCall& call) {
 }
 
 void Engine::drive(OpRun& op) {
-  const bool bulk = is_driven(op.call);
   std::vector<std::shared_ptr<Strand>> strands;
+  bool bulk = false;
   {
     const Lock lock(mutex_);
+    bulk = !op.small;
     // Beside others it would read their frames, and where they keep all cores busy a thread that never sleeps has to
     // wait longest for its turn.
-    if (op.ended || (!op.small && !bulk) || ops_.size() != 1 || op.participants.size() > driven_strands_max) return;
+    if (op.ended || (bulk && !is_driven(op.call)) || ops_.size() != 1 || op.participants.size() > driven_strands_max)
+      return;
     try {
       strands.reserve(op.participants.size());
     } catch (const std::bad_alloc&) {
@@ -99,11 +102,16 @@ void Engine::read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand
   const std::uint32_t turns = turns_.load();
   const std::uint32_t failures = failures_.load();
   const std::uint32_t limit = failures < failures_max ? turns : turns_max;
+  // To look into shared memory costs less than to give way.
+  const bool shared = std::all_of(strands.begin(), strands.end(), [](const auto& s) { return s->reads_memory(); });
+  const std::uint32_t looks = shared ? looks_at_memory : 1;
   std::int64_t asleep_us = 0;
   std::uint32_t longest = 0;
   for (std::uint32_t idle = 0; !op.over.load() && idle < limit; ++idle) {
     bool moved = false;
-    for (const auto& strand : strands) moved = strand->read_now() || moved;
+    for (std::uint32_t look = 0; look < looks && !moved; ++look) {
+      for (const auto& strand : strands) moved = strand->read_now() || moved;
+    }
     driver.send();
     if (moved || op.over.load()) {
       longest = std::max(longest, idle);

@@ -100,6 +100,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void lend();
   void give_back();
   bool read_now();  // true: something was there
+  [[nodiscard]] bool reads_memory() const { return reads_memory_; }
 
   // Says that it lives, if nothing else did for a heartbeat, and gives the connection up when the other end is silent
   // or acknowledges nothing. `slept`: this thread has not run for a while, so its own sleep may look like their
@@ -234,7 +235,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::size_t carried_ = 0;
 
   io::SharedMemory memory_;
-  std::optional<RingReader> ring_in_;   // what comes is there
+  std::optional<RingReader> ring_in_;  // what comes is there
+  std::atomic<bool> reads_memory_{false};
   std::optional<RingWriter> ring_out_;  // what goes out goes there
   std::size_t padding_ = 0;             // behind the frame that is being read
   bool waits_for_room_ = false;

@@ -114,6 +114,7 @@ void Strand::on_share() {
       const std::size_t which = dialled_ ? 1 : 0;
       auto* const places = reinterpret_cast<RingPlaces*>(memory_.data() + places_at) + which;
       ring_in_.emplace(*places, std::span(memory_.data() + page_bytes + which * ring, ring));
+      reads_memory_ = true;
       in_begin_ = in_end_ = 0;  // bells
       if (dialled_) say_share(wire::Share::taken);
       return;
