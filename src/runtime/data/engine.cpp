@@ -295,7 +295,8 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
       return Status(Code::INVALID_ARGUMENT, "recv is NULL at a member that is not the root of the broadcast");
     }
   }
-  op.check = wire::params_check(op.params);
+  if (checked_.second == 0 || checked_.first != op.params) checked_ = {op.params, wire::params_check(op.params)};
+  op.check = checked_.second;
   op.order = orders_++;
   op.started_us = now_us();
   op.attempt_ms = op.called_ms = io::now_ms();
@@ -337,6 +338,7 @@ void Engine::starve(OpRun& op) {
 
 // For traces: which call this is.
 void Engine::trace(const char* what, const OpRun& op) const {
+  if (!log::enabled(log::Subsystem::data, log::Level::trace)) return;  // before the arguments are made
   log::message(log::Subsystem::data, log::Level::trace,
                "{} {}: op {}.{}.{}, epoch {}, {} participants, {} units to come", short_name(config_.id), what,
                op.key.generation, op.key.tag, op.key.sequence, op.epoch, op.participants.size(), op.remaining);
@@ -365,10 +367,8 @@ void Engine::announce(OpRun& op) {
   const auto keep = op.shared_from_this();
   HAWSER_KILL_POINT("op.begin");
   if (op.participants.size() > 1) {
-    const auto payload = wire::encode_begin({op.params, op.weights[op.rank]});
-    for (const std::uint32_t rank : op.audience()) {
-      send_small(links_[op.participants[rank]], {.type = wire::FrameType::begin, .epoch = op.epoch, .key = op.key},
-                 payload);
+    if (!op.begins_with_data()) {
+      for (const std::uint32_t rank : op.audience()) say_begin(op, rank);
     }
     if (auto it = begun_.find(op.key); it != begun_.end()) {
       const Begun begun = std::move(it->second);
@@ -397,6 +397,11 @@ void Engine::announce(OpRun& op) {
   }
   if (op.remaining == 0) return unit_done(op);
   take_stash(op);
+}
+
+void Engine::say_begin(OpRun& op, std::uint32_t rank) {
+  send_small(links_[op.participants[rank]], {.type = wire::FrameType::begin, .epoch = op.epoch, .key = op.key},
+             wire::encode_begin({op.params, op.weights[op.rank]}));
 }
 
 // What was sent before its receivers said Begin no longer counts.
@@ -670,6 +675,9 @@ void Engine::end(OpRun& op, const Status& status) {
 bool Engine::make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink) {
   try {
     sink = op.make_sink(header.slice, header.step);
+    // Who sends data has begun; a Begin may come later, on another strand, or not at all. Those of coded operations
+    // bring weights.
+    if (!op.coded) partner_begun(op, op.from(header.step), 1);
     return true;
   } catch (const std::bad_alloc&) {
     Actions actions;
@@ -714,10 +722,15 @@ void Engine::take_stash(OpRun& op) {
   }
 }
 
-// Whether a data frame is a unit that this operation still needs. Bytes of a call with other parameters are not: the
-// Begin that came with them ends the operation by name. A frame that fits no schedule is a mistake of the peer.
-bool Engine::wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const {
-  if (header.check != op.check) return false;
+// Whether a data frame is a unit that this operation still needs. Bytes of a call with other parameters are not: a
+// Begin ends the operation by name, that of the sender or, where it says none, the one that it is told here. A frame
+// that fits no schedule is a mistake of the peer.
+bool Engine::wanted(OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) {
+  if (header.check != op.check) {
+    const auto rank = op.rank_of(from);
+    if (op.begins_with_data() && rank) say_begin(op, *rank);
+    return false;
+  }
   if (header.slice >= op.schedule.slices() || !op.schedule.receives(header.step) ||
       from != op.participants[op.from(header.step)] || header.length != op.received_bytes(header.slice, header.step)) {
     why = fmt::format("a data frame for slice {}, step {} with {} bytes fits no unit of its operation", header.slice,

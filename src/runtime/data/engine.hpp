@@ -274,6 +274,7 @@ class Engine {
   void unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void enqueue(OpRun& op, OpRun::Unit unit);
   void partner_begun(OpRun& op, std::uint32_t rank, double weight);
+  void say_begin(OpRun& op, std::uint32_t rank);
   void return_credit(OpRun& op);
   void encode(OpRun& op);   // the contribution of a coded operation, on the thread that starts it
   void release(OpRun& op);  // units of slices that are encoded and within the window
@@ -305,7 +306,7 @@ class Engine {
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
   void send_small(Link& link, wire::FrameHeader header, std::vector<std::uint8_t> payload);
   void queue_unit(Link& link, OpRun& op, OpRun::Unit unit);  // of the current attempt
-  bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) const;
+  bool wanted(OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why);
   void copy_locally(const std::shared_ptr<OpRun>& op);
   void copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, std::size_t at);
   void root_sent(OpRun& op, const OutFrame& frame);
@@ -319,6 +320,7 @@ class Engine {
   void forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced = false);
   void send_again(Link& link, std::deque<OutFrame> frames);
   void schedule(Strand& strand);
+  IoThread& sender_of(Strand& strand);
   void retire(OpRun& op, const wire::FrameHeader& header);
   [[nodiscard]] static bool is_replaced(const OpRun& op, std::uint32_t slice, std::uint32_t step);
   void drop_link(PeerId peer);
@@ -391,7 +393,8 @@ class Engine {
   bool admitting_ = false;
   std::optional<Status> ended_;
   std::uint64_t orders_ = 0;
-  std::uint64_t serials_ = 0;  // of frames that went by way of others
+  std::pair<wire::OpParams, std::uint32_t> checked_;  // params_check of the last call, for the next like it
+  std::uint64_t serials_ = 0;                         // of frames that went by way of others
   std::size_t next_thread_ = 0;
   std::int64_t armed_ms_ = 0;
   EngineMetrics metrics_;

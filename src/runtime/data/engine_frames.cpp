@@ -246,6 +246,17 @@ void Engine::acknowledged(Strand& strand, std::uint32_t count) {
 
 // --------------------------------------------------------------------------------------------- what goes out
 
+// What a thread for bulk strands has to say is little, and is said sooner by itself than by a thread that it would
+// wake.
+IoThread& Engine::sender_of(Strand& strand) {
+  if (strand.index() == 0) {
+    for (const auto& thread : threads_) {
+      if (thread->on_thread()) return *thread;
+    }
+  }
+  return strand.thread();
+}
+
 void Engine::schedule(Strand& strand) {
   if (strand.shared.scheduled || strand.shared.lost) return;
   if (Driver::take(*this, strand.shared_from_this())) {
@@ -253,7 +264,7 @@ void Engine::schedule(Strand& strand) {
     strand.shared.idle = false;
     return;
   }
-  IoThread& thread = strand.thread();
+  IoThread& thread = sender_of(strand);
   thread.scheduled.push_back(strand.shared_from_this());
   strand.shared.scheduled = true;
   strand.shared.idle = false;
