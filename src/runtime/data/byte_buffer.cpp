@@ -11,6 +11,10 @@
 
 #include "io/random.hpp"
 
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace hawser::runtime {
 namespace {
 
@@ -19,6 +23,15 @@ constexpr std::size_t mapped_bytes_min = 4U << 20;  // less is not worth a huge 
 constexpr std::size_t kept_block_min = 4U << 10;
 constexpr std::size_t kept_block_max = 1U << 20;
 constexpr std::size_t kept_bytes_max = 4U << 20;  // in all
+
+// AddressSanitizer takes memory that is kept for memory in use, and would miss who still reads or writes it.
+#if defined(__SANITIZE_ADDRESS__)
+void forbid(const std::byte* memory, std::size_t size) { __asan_poison_memory_region(memory, size); }
+void allow(const std::byte* memory, std::size_t size) { __asan_unpoison_memory_region(memory, size); }
+#else
+void forbid(const std::byte* /*memory*/, std::size_t /*size*/) {}
+void allow(const std::byte* /*memory*/, std::size_t /*size*/) {}
+#endif
 
 // Blocks that are free, by size, which is a power of two. The list is in the blocks themselves.
 class Kept {
@@ -31,7 +44,9 @@ class Kept {
     Free* const block = first;
     first = block->next;
     bytes_ -= size;
-    return reinterpret_cast<std::byte*>(block);
+    auto* const memory = reinterpret_cast<std::byte*>(block);
+    allow(memory, size);
+    return memory;
   }
   // False: that would be too much.
   bool keep(std::byte* memory, std::size_t size) noexcept {
@@ -40,6 +55,7 @@ class Kept {
     Free*& first = lists_[place(size)];
     first = new (memory) Free{first};
     bytes_ += size;
+    forbid(memory + sizeof(Free), size - sizeof(Free));
     return true;
   }
 
@@ -79,12 +95,14 @@ class Spares {
     }
     const Area found = areas_[best];
     areas_[best] = areas_[--count_];
+    allow(found.memory, found.size);
     return found;
   }
   void keep(std::byte* memory, std::size_t size) noexcept {
     const std::lock_guard hold(mutex_);
     if (count_ == areas_.size()) release(0);
     areas_[count_++] = {memory, size, io::now_ms()};
+    forbid(memory, size);
   }
   void forget_unused(std::int64_t for_ms) noexcept {
     const std::lock_guard hold(mutex_);
@@ -96,6 +114,7 @@ class Spares {
 
  private:
   void release(std::size_t place) noexcept {
+    allow(areas_[place].memory, areas_[place].size);
     ::munmap(areas_[place].memory, areas_[place].size);
     areas_[place] = areas_[--count_];
   }
@@ -156,22 +175,31 @@ ByteBuffer ByteBuffer::reused(std::size_t size) {
 
 void ByteBuffer::forget_unused(std::int64_t for_ms) noexcept { spares().forget_unused(for_ms); }
 
+BlockPool::~BlockPool() {
+  for (const ByteBuffer& area : areas_) allow(area.data(), area.size());
+}
+
 ByteBuffer BlockPool::take(std::size_t size) {
   std::byte* memory = nullptr;
   {
     const std::lock_guard hold(mutex_);
     if (free_.empty()) {
-      areas_.push_back(ByteBuffer::zeroed(std::max(area_bytes, block_bytes_)));
+      const std::size_t all = std::max(area_bytes, block_bytes_);
+      free_.reserve((areas_.size() + 1) * (all / block_bytes_));  // to give a block back takes no memory
+      areas_.push_back(ByteBuffer::zeroed(all));
       const ByteBuffer& area = areas_.back();
       for (std::size_t at = area.size() / block_bytes_; at > 0; --at) {
         free_.push_back(area.data() + (at - 1) * block_bytes_);
       }
+      forbid(area.data(), area.size());
     }
     memory = free_.back();
     free_.pop_back();
+    allow(memory, block_bytes_);
   }
   const auto give_back = [pool = shared_from_this()](std::byte* block) {
     const std::lock_guard hold(pool->mutex_);
+    forbid(block, pool->block_bytes_);
     pool->free_.push_back(block);
   };
   return {std::shared_ptr<std::byte[]>(memory, give_back), size};

@@ -44,7 +44,7 @@ class BlockPool : public std::enable_shared_from_this<BlockPool> {
   static std::shared_ptr<BlockPool> create(std::size_t block_bytes) {
     return std::shared_ptr<BlockPool>(new BlockPool(block_bytes));
   }
-  ~BlockPool() = default;
+  ~BlockPool();
   BlockPool(const BlockPool&) = delete;
   BlockPool& operator=(const BlockPool&) = delete;
 

@@ -92,8 +92,11 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
     // The other end sends it again because it gave the first connection up; that one must not write any more.
     if (receiving != nullptr && receiving != &strand) receiving->drop_sink(*op);
 #if defined(__SANITIZE_THREAD__)
-    // What comes may replace what went out before it, and has been copied by the kernel then. ThreadSanitizer notes
-    // that reading when sendmsg has returned, which may be later than what it set off.
+    // What comes replaces at most what went out before it: the partial sum of this piece (Shape::ring; other shapes
+    // receive where nothing is sent from before it came). It is the sum of that and more, so the successor had all of
+    // the partial sum, which the kernel or RingWriter::write had thus finished reading; what went twice was retired
+    // above. That is an order, but by way of other members, through kernels and memory that is mapped twice, where
+    // ThreadSanitizer follows nothing, and it notes what sendmsg reads only when that returns. The guards stand for it.
     for (const auto& [id, link] : links_) {
       for (const auto& other : link.strands) const std::lock_guard sent(other->guard);
     }

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "failing.hpp"
+#include "runtime/data/byte_buffer.hpp"
 #include "support/group.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
@@ -595,6 +596,15 @@ TEST_CASE("memory lacks in calls that need nobody else", "[shortage]") {
         renew();
       });
   destroy();
+}
+
+TEST_CASE("memory lacks where blocks go back to their pool", "[shortage]") {
+  const auto pool = hawser::runtime::BlockPool::create(8U << 20);
+  std::array<hawser::runtime::ByteBuffer, 5> blocks;  // of more than one area
+  for (auto& block : blocks) block = pool->take(1);
+  failing::arm(What::memory, Where::caller, 1, true);
+  for (auto& block : blocks) block = {};
+  CHECK_FALSE(failing::disarm());
 }
 
 TEST_CASE("memory lacks at the caller of an operation", "[shortage]") {
