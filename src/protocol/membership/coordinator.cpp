@@ -138,6 +138,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
       if (conn.peer) actions.push_back(Send{id, wire::Heartbeat{heartbeat_sequence_}});
     }
     for (auto& [id, group] : groups_) {
+      if (group.recovery && group.recovery->counts == Recovery::Counts::failed) confirm(id, *group.recovery, actions);
       if (!group.pending || !group.pending->retry) continue;
       group.pending->retry = false;
       actions.push_back(Persist{id, group.pending->install});

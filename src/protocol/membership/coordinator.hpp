@@ -166,6 +166,11 @@ class Coordinator {
     std::set<PeerId> named;  // in a proposal that members have accepted: newcomers among them may be needed
     Millis told_at = 0;
     std::optional<wire::Install> logged{};  // the last in the log, which may never have been announced
+    // It counts, whoever comes now: the log is to say so before anybody is told.
+    enum class Counts : std::uint8_t { unknown, writing, failed, yes } counts = Counts::unknown;
+    [[nodiscard]] bool is_writing(std::uint64_t number) const {
+      return counts == Counts::writing && logged->view.number == number;
+    }
   };
   struct Doom {
     std::string why;
@@ -261,6 +266,7 @@ class Coordinator {
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
   void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
+  static void confirm(std::uint32_t group_id, Recovery& recovery, Actions& actions);
   [[nodiscard]] static const wire::Install* best_accepted(const wire::View& view,
                                                           const std::map<PeerId, wire::SealReply>& replies);
 

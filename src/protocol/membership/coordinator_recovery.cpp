@@ -23,16 +23,18 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
     group.term = event.install.term;
     return start_recovery(event.group, group, event.install.view.lineage, env);
   }
-  if (!event.install.sealed && event.install.admit_target != 0) {
+  wire::Install install = event.install;
+  if (install.admit_target != 0 && !install.sealed) {
     // The write may have failed and left this behind: then the members were told that nobody is let in, and have gone
     // on from where they stood.
-    group.term = event.install.term;
-    start_recovery(event.group, group, event.install.view.lineage, env);
-    group.recovery->logged = event.install;
+    group.term = install.term;
+    start_recovery(event.group, group, install.view.lineage, env);
+    group.recovery->logged = std::move(install);
     return;
   }
+  if (install.admit_target != 0) install.sealed = false;  // as `confirm` marks it
   // Where members know several addresses they may ask at others first.
-  adopt_view(event.group, group, event.install, env.now + (config_.arbiter ? config_.peer_timeout_ms : 0));
+  adopt_view(event.group, group, std::move(install), env.now + (config_.arbiter ? config_.peer_timeout_ms : 0));
   group.admission.holding = true;
   // Whatever was begun is decided anew, with those who come back; a group without members has nothing to decide.
   group.change_wanted = !group.view.members.empty();
@@ -186,6 +188,16 @@ void Coordinator::ask_returning(Group& group, std::uint32_t group_id, Actions& a
   }
 }
 
+// The last record of the log may be one that nobody was told of. Now it counts; but the next process might hear only
+// members who have gone on without it. So that it needs to ask nobody, the record is written again, as if a Seal had
+// gone before, which it never has where newcomers are let in.
+void Coordinator::confirm(std::uint32_t group_id, Recovery& recovery, Actions& actions) {
+  recovery.counts = Recovery::Counts::writing;
+  wire::Install marked = *recovery.logged;
+  marked.sealed = true;
+  actions.push_back(Persist{group_id, std::move(marked)});
+}
+
 void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
   Recovery& recovery = *group.recovery;
   const wire::Install* newest = nullptr;
@@ -231,7 +243,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
           return peers_.at(item.first).passed >= recovery.logged->admit_target;
         });
         // It cannot have been announced if they have; else it may have been, and they still stand there.
-        if (!gone_on) newest = &*recovery.logged;
+        if (!gone_on || recovery.counts != Recovery::Counts::unknown) newest = &*recovery.logged;
+      }
+      if (recovery.logged && newest == &*recovery.logged && recovery.counts != Recovery::Counts::yes) {
+        if (recovery.counts == Recovery::Counts::unknown) confirm(group_id, recovery, actions);
+        return;
       }
       const wire::Install install = *newest;
       // Whoever noticed late that its coordinator was gone, and then asked others, comes later than those who are here.

@@ -167,8 +167,13 @@ void Coordinator::persist(std::uint32_t group_id, Group& group, wire::Install in
 
 void Coordinator::on(const Persisted& event, const Env& env, Actions& actions) {
   auto it = groups_.find(event.group);
-  if (it == groups_.end() || !it->second.pending) return;
+  if (it == groups_.end()) return;
   Group& group = it->second;
+  if (group.recovery && group.recovery->is_writing(event.number)) {
+    group.recovery->counts = Recovery::Counts::yes;
+    return advance(event.group, env, actions);
+  }
+  if (!group.pending) return;
   Pending& pending = *group.pending;
   if (pending.durable || pending.install.view.number != event.number) return;
   pending.durable = true;
@@ -178,11 +183,17 @@ void Coordinator::on(const Persisted& event, const Env& env, Actions& actions) {
 
 void Coordinator::on(const PersistFailed& event, const Env& env, Actions& actions) {
   auto it = groups_.find(event.group);
-  if (it == groups_.end() || !it->second.pending) return;
+  if (it == groups_.end()) return;
   Group& group = it->second;
-  if (group.pending->durable || group.pending->install.view.number != event.number) return;
+  const bool recovers = group.recovery && group.recovery->is_writing(event.number);
+  const bool awaited = group.pending && !group.pending->durable && group.pending->install.view.number == event.number;
+  if (!recovers && !awaited) return;
   actions.push_back(
       Note{true, fmt::format("group {}: view {} could not be made durable: {}", event.group, event.number, event.why)});
+  if (recovers) {
+    group.recovery->counts = Recovery::Counts::failed;  // the next heartbeat tries again
+    return;
+  }
   if (group.pending->install.sealed ||
       group.pending->adopted) {  // members wait for it, and some may be gone: nothing can be done without it
     group.pending->retry = true;

@@ -1063,6 +1063,46 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     CHECK(f.members() == Ids{1, 2, 3});
     CHECK(f.got<wire::Install>(1).back() == logged);
   }
+  SECTION("it counts, and the next process hears only a member that has gone on") {
+    const auto wait_for_others = [](Fixture& of, ConnId conn) {
+      for (Millis passed = 0; passed <= timeout; passed += heartbeat) {
+        of.now += heartbeat;
+        of.step(Coordinator::Tick{}).receive(conn, wire::Heartbeat{1});
+      }
+    };
+    f.hold = true;
+    come_back(2, before, 6);
+    answer(2, before);
+    wait_for_others(f, 2);
+    REQUIRE(f.persists.size() == 1);
+    wire::Install marked = logged;
+    marked.sealed = true;
+    CHECK(f.persists[0].install == marked);
+    CHECK(f.got<wire::Install>(2).empty());  // nobody is told before the log says so
+    // The disk is full for a while; a member that has gone on comes too late to change anything.
+    f.step(Coordinator::PersistFailed{0, 5, "no space"});
+    come_back(1, before, 9);
+    answer(1, before);
+    answer(2, before);
+    CHECK(f.got<wire::Install>(2).empty());
+    f.now += heartbeat;
+    f.step(Coordinator::Tick{});
+    REQUIRE(f.persists.size() == 2);
+    CHECK(f.persists[1].install == marked);
+    f.step(Coordinator::Persisted{0, 5});
+    CHECK(f.members() == Ids{1, 2, 3});
+    CHECK(f.got<wire::Install>(2).back() == logged);
+
+    Fixture next;
+    next.step(Coordinator::Restored{0, f.persists.back().install});
+    CHECK(next.members() == Ids{1, 2, 3});
+    wire::Hello again = hello(1);
+    again.lineage = logged.view.lineage;
+    again.view = before.view.number;
+    again.passed = 9;
+    next.step(Coordinator::Opened{1, "10.0.0.1"}).receive(1, again);
+    CHECK(next.got<wire::Install>(1).back() == logged);  // it has no place there: EXPELLED
+  }
   SECTION("nobody comes back, and newcomers are not kept waiting for ever") {
     f.join(9);
     for (int i = 0; i < 60; ++i) {
