@@ -5,12 +5,13 @@
    coordinator that knows only what members tell it, and rounds run side by side: so two coordinators may be alive at
    once, with the terms between them in any way. With LOG (rules alone and arbiter) only one round at a time can decide;
    moving on to another is the next change of the same coordinator, or a crash at that moment and a start from the log.
+   With ALONE (rule alone) too, but there is no log: moving on is a crash, and the next one knows nothing.
 
    The network is a set of messages that only grows. Any of them is taken at any time, or never, or twice; hence delay,
    loss, duplication and every order. A crash is a process that takes no more steps: every prefix of a run contains it.
    What a call returned before its peer crashed stays in `success` and `failure`.
 
-   Settings: N 2 to 4, T, V, LOG; DIGESTS 1 or 2, how many results members may come to; JOIN: the last peer is not in
+   Settings: N 2 to 4, T, V, LOG, ALONE; DIGESTS 1 or 2, how many results members may come to; JOIN: the last peer is not in
    view 1, odd terms are admissions by the coordinator of the round before (1: by the one that formed the group).
    PLAIN: without bringing equal futures together, to check that it is harmless. M_... plants a mistake, which an
    assertion must find. */
@@ -93,11 +94,28 @@ byte chosen[T + 1];
 byte outcome[T + 1];
 byte accepts[T + 1];
 
+#if defined(LOG) || defined(ALONE)
+#define ONE_AT_A_TIME
+byte term;  /* of the round of the one coordinator that there is; 0: the one that formed the group */
+byte begun; /* rounds that have been its own, or its predecessors' */
+#endif
 #ifdef LOG
-byte term;       /* of the round of the one coordinator that can write; 0: the one that formed the group */
-byte begun;      /* rounds that have been its own */
-byte logged = 1; /* the last view in the log */
+byte logged = 1; /* the last view in the log, as far as the coordinator knows */
 byte logged_term;
+#endif
+#ifdef ALONE
+byte agreed; /* rounds whose proposal the coordinator has decided upon while it was there */
+#endif
+#if defined(LOG) && defined(JOIN)
+/* The log's last record, if it lets the newcomer in, may be one whose write had failed: nobody was told of the view, and
+   members were told to go on from the admission point. */
+#define FAILED_WRITES
+byte record;        /* the round whose it is */
+byte failed;        /* rounds whose record was left behind by a write that had failed; nobody has decided that it counts */
+byte released;      /* rounds at whose point members were told to go on */
+byte sure;          /* rounds whose record says that it counts, whoever has passed the point */
+byte unsure;        /* the round whose record the coordinator has found and asks the members about; 0: none */
+byte passed[T + 1]; /* who has passed its admission point */
 #endif
 
 /* By view number, what was installed first. */
@@ -117,10 +135,12 @@ c_decl {
   static const char *sights[] = {"commit by Install", "commit of a rerun", "commit while sealed",
                                  "abort of what was done", "lower term leaves sealed", "proposal again",
                                  "a view missed", "two removals", "newcomer let in", "admission again",
-                                 "results differ", "Install of an earlier round"};
-  static char seen[12];
+                                 "results differ", "Install of an earlier round", "newcomer forgets",
+                                 "a failed record counts", "a point was passed", "a failed record was given up",
+                                 "proposal once more"};
+  static char seen[sizeof(sights) / sizeof(sights[0])];
   static void tell(void) {
-    for (int k = 0; k < 12; ++k) if (seen[k]) printf("seen: %s\n", sights[k]);
+    for (int k = 0; k < (int)(sizeof(sights) / sizeof(sights[0])); ++k) if (seen[k]) printf("seen: %s\n", sights[k]);
   }
 }
 #define SEE(k, condition) \
@@ -131,10 +151,15 @@ c_decl {
 
 #define PARTICIPANTS(p) (members[view[p]] & FOUNDERS)
 
-/* Decided upon: in the log, or accepted by a majority of the old and of the new view. */
+/* Decided upon: in the log; accepted by all members that stay and live; or by a majority of the old and of the new
+   view. */
 #define PROPOSED(t) (base[t] != 0 && base[t] <= V)
-#if defined(LOG) || defined(M_NO_ACCEPTANCE)
+#ifdef FAILED_WRITES
+#define DECIDED(t) (PROPOSED(t) && !(failed & BIT(t)))
+#elif defined(LOG) || defined(M_NO_ACCEPTANCE)
 #define DECIDED(t) PROPOSED(t)
+#elif defined(ALONE)
+#define DECIDED(t) (PROPOSED(t) && (agreed & BIT(t)))
 #elif defined(M_OLD_VIEW_ONLY)
 #define DECIDED(t) (PROPOSED(t) && MAJORITY(accepts[t], members[base[t]]))
 #else
@@ -181,7 +206,7 @@ inline forget_answers(t) {
 
 /* Rounds that everyone has promised to ignore and nobody has accepted anything of. */
 inline bury_rounds() {
-#if !defined(LOG) && !defined(PLAIN)
+#if !defined(ONE_AT_A_TIME) && !defined(PLAIN)
   m = 1;
   do
   :: m < T ->
@@ -200,6 +225,13 @@ inline bury_rounds() {
   m = 0
 }
 
+/* Where records are judged, the kind of a proposal matters for longer. */
+#ifdef FAILED_WRITES
+#define SAME(what) skip
+#else
+#define SAME(what) what
+#endif
+
 /* What was said in view v, once all have left it. */
 inline bury_view(v) {
   m = v;
@@ -215,8 +247,8 @@ inline bury_view(v) {
     do
     :: m <= T ->
       if
-      :: base[m] == e && DECIDED(m) -> chosen[m] = ALL; accepts[m] = ALL; outcome[m] = 0
-      :: base[m] == e && !DECIDED(m) -> base[m] = OUT; chosen[m] = 0; accepts[m] = 0; outcome[m] = 0
+      :: base[m] == e && DECIDED(m) -> chosen[m] = ALL; accepts[m] = ALL; SAME(outcome[m] = 0)
+      :: base[m] == e && !DECIDED(m) -> base[m] = OUT; chosen[m] = 0; accepts[m] = 0; SAME(outcome[m] = 0)
       :: base[m] == 0 && newest[m] == e -> forget_answers(m)
       :: else
       fi;
@@ -258,7 +290,7 @@ inline commit_by_done(p, result) {
 }
 
 /* Seal: a term above the promise; or once more the one that it is sealed by, from the view it has come to meanwhile. */
-#ifdef LOG
+#ifdef ONE_AT_A_TIME
 #define MAY_HEAR(t) (term == t) /* rounds that are over could only seal */
 #else
 #define MAY_HEAR(t) 1
@@ -327,6 +359,8 @@ inline answer_seal(p, t) {
 #endif
 #ifdef LOG
 #define MAY_ACCEPT(p, t) 0
+#elif defined(ALONE) /* only members that stay are asked */
+#define MAY_ACCEPT(p, t) (PROPOSED(t) && OBEYS_PROPOSE(p, t) && view[p] == base[t] && (chosen[t] & BIT(p)))
 #elif defined(M_ANY_BASE)
 #define MAY_ACCEPT(p, t) (PROPOSED(t) && OBEYS_PROPOSE(p, t) && view[p] <= V)
 #else
@@ -376,15 +410,25 @@ inline install(p, t) {
   :: else
   fi;
   assert(members[n] == chosen[t] && decided[n] == outcome[t]); /* one view of each number, one set of outcomes */
-#ifdef LOG
+#ifdef ONE_AT_A_TIME
   SEE(11, term != t);
 #endif
   if
+#ifdef FAILED_WRITES
+#ifndef M_POINT_PASSED
+  :: ADMITS(t) && (passed[t] & BIT(p)) -> /* it has gone on from there */
+    SEE(14, 1);
+    leave_group(p)
+#endif
+#endif
   :: !(chosen[t] & BIT(p)) -> leave_group(p)
   :: (chosen[t] & BIT(p)) && view[p] != base[t] && view[p] != 0 -> /* it has missed a view, and what that said */
     SEE(6, 1);
     leave_group(p)
   :: else ->
+#ifdef FAILED_WRITES
+    assert(!ADMITS(t) || !(passed[t] & BIT(p))); /* newcomers are let in where all stand at the same point */
+#endif
     if
     :: !(FOUNDERS & BIT(p)) || ADMITS(t)
     :: (FOUNDERS & BIT(p)) && outcome[t] == commit ->
@@ -429,7 +473,15 @@ inline install(p, t) {
   bury_view(base[t])
 }
 
+#ifdef FAILED_WRITES
+#define MAY_PASS(p, t) (ADMISSION(t) && (released & BIT(t)) && view[p] == base[t] && !(passed[t] & BIT(p)))
+#define PASSES(t) :: d_step { MAY_PASS(me, t) -> passed[t] = passed[t] | BIT(me) }
+#else
+#define PASSES(t)
+#endif
+
 #define TAKES(t)                                                         \
+  PASSES(t)                                                              \
   :: d_step { !ADMISSION(t) && MAY_ANSWER(me, t) -> answer_seal(me, t) } \
   :: d_step { MAY_ACCEPT(me, t) -> accept(me, t) }                       \
   :: d_step { MAY_INSTALL(me, t) -> install(me, t) }
@@ -449,6 +501,10 @@ end:
 #endif
 #ifdef M_FORGET_DONE /* a call that gives up after its Done is forgotten, and so missing in answers */
   :: d_step { IS_DONE(me) -> phase[me] = over }
+#endif
+#if defined(JOIN) && !defined(LOG)
+  /* A newcomer that a coordinator sends away begins anew with the next one and owes nothing to any. */
+  :: d_step { view[me] == 0 && promised[me] != 0 -> SEE(12, accepted[me] != 0); promised[me] = 0; accepted[me] = 0 }
 #endif
 #ifdef M_ABORT_ALONE /* a coordinator that hears a vote tells this and that member, without a view change */
   :: d_step { phase[me] == open && view[me] <= LAST -> phase[me] = voted }
@@ -475,8 +531,12 @@ end:
 
 #ifdef M_LOST_LOG /* there is no log: it takes the word of a majority for it */
 #define MAY_DECIDE(t) (base[t] == 0 && t == term && newest[t] != 0 && MAJORITY(heard[t], members[newest[t]]))
+#elif defined(FAILED_WRITES)
+#define MAY_DECIDE(t) (base[t] == 0 && t == term && newest[t] == logged && unsure == 0)
 #elif defined(LOG)
 #define MAY_DECIDE(t) (base[t] == 0 && t == term && newest[t] == logged)
+#elif defined(ALONE)
+#define MAY_DECIDE(t) (base[t] == 0 && t == term && newest[t] != 0 && MAJORITY(heard[t], members[newest[t]]))
 #elif defined(M_MINORITY)
 #define MAY_DECIDE(t) (base[t] == 0 && newest[t] != 0)
 #else
@@ -546,6 +606,9 @@ inline decide(t) {
   logged_term = t;
 #endif
 #endif
+#ifdef FAILED_WRITES
+  record = t;
+#endif
   d_step { /* nobody asks for the answers any more */
     n = epoch[newest[t]];
     SEE(10, outcome[t] == abort && (chosen[t] & said_a[n]) && (chosen[t] & said_b[n]) &&
@@ -557,8 +620,10 @@ inline decide(t) {
 
 /* Newcomers are let in by the coordinator that has installed the view, in the term of that; no Seal. */
 #define BEFORE(t) ((t) == 1 -> 1 : base[(t) - 1] + 1) /* number of that view */
-#ifdef LOG
-#define LEADS(t) (term == (t) - 1 && logged == BEFORE(t))
+#ifdef FAILED_WRITES
+#define LEADS(t) (term == (t) - 1 && logged == BEFORE(t) && unsure == 0)
+#elif defined(ALONE)
+#define LEADS(t) (term == (t) - 1 && (term == 0 || DECIDED(term)))
 #else
 #define LEADS(t) ((t) == 1 || DECIDED((t) - 1))
 #endif
@@ -573,8 +638,12 @@ inline let_in(t) {
   :: outcome[t] = admit_a
   :: outcome[t] = admit_b
   fi;
-#ifdef LOG
-  logged = base[t] + 1;
+#ifdef FAILED_WRITES
+  if
+  :: logged = base[t] + 1
+  :: failed = failed | BIT(t); released = released | BIT(t) /* members go on; a new process finds the record */
+  fi;
+  record = t;
   logged_term = t
 #endif
 }
@@ -588,9 +657,66 @@ inline let_in(t) {
 #endif
 
 /* The coordinator goes on, or dies and another begins, with any term that the log does not know to be used. */
-#define BEGINS(t)                                                       \
-  :: d_step { !ADMISSION(t) && t > logged_term && !(begun & BIT(t)) -> \
+#ifdef LOG
+#define UNUSED(t) (t > logged_term && !(begun & BIT(t)))
+#else
+#define UNUSED(t) (!(begun & BIT(t)))
+#endif
+#define BEGINS(t)                            \
+  :: d_step { !ADMISSION(t) && UNUSED(t) -> \
       m = term; forget_answers(m); m = 0; term = t; begun = begun | BIT(t) }
+
+#ifdef FAILED_WRITES
+/* A new process, which finds a record that lets the newcomer in: it asks the members first. */
+#define RESTARTS(t)                                                                                             \
+  :: d_step { !ADMISSION(t) && UNUSED(t) && record != 0 && ADMITS(record) && !(sure & BIT(record)) -> \
+      m = term; forget_answers(m); m = 0; term = t; begun = begun | BIT(t); unsure = record }
+
+/* Nobody was told of the view if one of them has passed the point; else it counts, and the log says so before anybody is
+   told. */
+inline settle() {
+  m = base[unsure] + 1;
+  if
+  :: newest[term] + 1 == m && (heard[term] & passed[unsure]) -> SEE(15, 1); logged = newest[term]
+  :: else ->
+    SEE(13, failed & BIT(unsure));
+    failed = failed & ~BIT(unsure);
+#ifndef M_UNCONFIRMED
+    sure = sure | BIT(unsure);
+#endif
+    logged = m
+  fi;
+  unsure = 0;
+  m = 0
+}
+#define MAY_SETTLE (unsure != 0 && base[unsure] <= V && (newest[term] == 0 || newest[term] >= base[unsure]))
+#else
+#define RESTARTS(t)
+#endif
+
+#ifdef ALONE
+/* While the coordinator is there: the members that stay have accepted. Those that it takes for lost meanwhile are not
+   waited for; nothing is promised where they and those that are removed are half of the view. */
+#ifdef M_HALF_REMOVED
+#define ENOUGH(t) (accepts[t] != 0)
+#else
+#define ENOUGH(t) (2 * COUNT(accepts[t] & members[base[t]]) > COUNT(members[base[t]]))
+#endif
+/* A member comes that has promised a higher term to an earlier process: the same is proposed in a term above that. */
+#define AGREES(t)                                                                                              \
+  :: d_step { PROPOSED(t) && term == t - ADMISSION(t) && !(agreed & BIT(t)) && ENOUGH(t) ->                    \
+      agreed = agreed | BIT(t) }                                                                               \
+  :: d_step { !ADMISSION(t) && term != 0 && t > term && UNUSED(t) && PROPOSED(term) && !(agreed & BIT(term)) -> \
+      SEE(16, accepts[term]); base[t] = base[term]; chosen[t] = chosen[term]; outcome[t] = outcome[term];      \
+      term = t; begun = begun | BIT(t) }
+#else
+#define AGREES(t)
+#endif
+
+#define CHANGES(t) \
+  BEGINS(t)        \
+  RESTARTS(t)      \
+  AGREES(t)
 
 proctype Coordinators() {
 end:
@@ -608,22 +734,25 @@ end:
 #if T >= 5
   DECIDES(5)
 #endif
-#ifdef LOG
-  BEGINS(1)
+#ifdef ONE_AT_A_TIME
+  CHANGES(1)
 #if T >= 2
-  BEGINS(2)
+  CHANGES(2)
 #endif
 #if T >= 3
-  BEGINS(3)
+  CHANGES(3)
 #endif
 #if T >= 4
-  BEGINS(4)
+  CHANGES(4)
 #endif
 #if T >= 5
-  BEGINS(5)
+  CHANGES(5)
 #endif
 #ifdef M_NOT_LOGGED
   :: d_step { term != 0 && base[term] == logged -> logged = base[term] + 1; logged_term = term }
+#endif
+#ifdef FAILED_WRITES
+  :: d_step { MAY_SETTLE -> settle() }
 #endif
 #endif
   od

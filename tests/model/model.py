@@ -37,6 +37,8 @@ BASIC = {
 }
 QUORUM = {"proposal again"}
 LOG = {"Install of an earlier round"}
+ALONE = {"proposal again", "Install of an earlier round", "proposal once more"}
+RECORDS = {"a failed record counts", "a point was passed", "a failed record was given up"}
 REMOVALS = {"two removals"}
 JOIN = {"newcomer let in", "a view missed"}
 RESULTS = {"results differ"}
@@ -58,12 +60,14 @@ def sees(*sets):
 CORRECT = {
     "quorum": Setting("-DT=3", sees(BASIC, QUORUM, REMOVALS), cost=40),
     "quorum.results": Setting("-DT=2 -DDIGESTS=2", sees(BASIC, QUORUM, REMOVALS, RESULTS)),
-    "quorum.join": Setting("-DT=5 -DJOIN", sees(BASIC, QUORUM, JOIN, {"admission again"}), cost=10),
+    "quorum.join": Setting("-DT=5 -DJOIN", sees(BASIC, QUORUM, JOIN, {"admission again", "newcomer forgets"}), cost=10),
     "quorum.plain": Setting("-DT=2 -DPLAIN", sees(BASIC, QUORUM, REMOVALS)),
     "log": Setting("-DT=3 -DLOG", sees(BASIC, LOG, REMOVALS)),
     "log.results": Setting("-DT=2 -DLOG -DDIGESTS=2", sees(BASIC, LOG, REMOVALS, RESULTS)),
-    "log.join": Setting("-DT=4 -DLOG -DJOIN", sees(BASIC, LOG, JOIN)),
+    "log.join": Setting("-DT=4 -DLOG -DJOIN", sees(BASIC, LOG, JOIN, RECORDS), cost=10),
     "log.four": Setting("-DN=4 -DT=2 -DLOG", sees(BASIC, LOG, REMOVALS), cost=10),
+    "alone": Setting("-DT=3 -DALONE", sees(BASIC, ALONE), cost=35),
+    "alone.join": Setting("-DT=4 -DALONE -DJOIN", sees(BASIC, ALONE, {"newcomer let in", "admission again"})),
     "quorum.four": Setting("-DN=4 -DT=2", sees(BASIC, QUORUM, REMOVALS), cost=60, mib=4000, long=True),
     "log.three_changes": Setting("-DV=3 -DT=4 -DLOG", sees(BASIC, LOG, REMOVALS), cost=30, long=True),
     "quorum.join_three_changes": Setting("-DV=3 -DT=5 -DJOIN", sees(BASIC, QUORUM, JOIN), cost=30, long=True),
@@ -91,6 +95,9 @@ MUTANTS = {
     "abort_alone": Setting("-DT=2"),
     "not_logged": Setting("-DT=2 -DLOG"),
     "lost_log": Setting("-DT=2 -DLOG"),
+    "unconfirmed": Setting("-DT=4 -DLOG -DJOIN"),
+    "point_passed": Setting("-DT=4 -DLOG -DJOIN"),
+    "half_removed": Setting("-DT=3 -DALONE"),
 }
 
 
