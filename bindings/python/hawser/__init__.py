@@ -21,7 +21,7 @@ import time
 from hawser import _communicator, _coordinator, _hawser, _outer, _state
 from hawser._communicator import Communicator, Member, Metrics, View, connect
 from hawser._compression import Compression, Residual
-from hawser._coordinator import Coordinator
+from hawser._coordinator import Coordinator, coordinator_report
 from hawser._errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -72,6 +72,7 @@ __all__ = [
     "Work",
     "build_info",
     "connect",
+    "coordinator_report",
 ]
 
 # How long the exit of the interpreter waits for threads to come out of calls that the end of their communicator ends.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import weakref
 from collections.abc import Sequence
 from os import PathLike, fspath
 from types import TracebackType
+from typing import Any
 
 from hawser import _hawser
-from hawser._units import text, u32, wait_ms
+from hawser._errors import ArgumentTypeError
+from hawser._units import text, timeout_ms, u32, wait_ms
 
 live: weakref.WeakSet[Coordinator] = weakref.WeakSet()
 
@@ -17,6 +20,25 @@ def _list(value: str | Sequence[str] | None, name: str) -> str | None:
     if value is None:
         return None
     return text(value if isinstance(value, str) else ",".join(value), name)
+
+
+def coordinator_report(address: str, *, timeout: float | None = None) -> dict[str, Any]:
+    """Asks the coordinator at ``"HOST:PORT"``, of this process or of another one, who is there; nobody is disturbed.
+
+    The answer is what an element of ``hawser status --json`` is: ``run``, ``standby_of``, ``up_ms``, ``heartbeat_ms``,
+    ``peer_timeout_ms``, ``peers`` and ``groups``. Of each group ``group``, ``lineage``, ``rule``, ``leads``, ``view``,
+    ``epoch``, ``generation``, ``waits_for`` (a sentence, or None), ``members`` and ``others``; of each peer ``rank``,
+    ``name``, ``id``, ``address``, ``state``, ``heard_ms``, ``why`` and, of members, what each last said of its
+    operations. hawser.h describes them; more may be added. ``timeout``: seconds, None: 5.
+
+    Raises CoordinatorError (nothing listens there, it does not answer, it is no coordinator), ArgumentValueError (the
+    address does not parse or resolve).
+    """
+    address_text = text(address, "address")
+    if address_text is None:
+        raise ArgumentTypeError("address: None is not a string")
+    report: dict[str, Any] = json.loads(_hawser.coordinator_report(address_text, timeout_ms(timeout)))
+    return report
 
 
 class Coordinator:
@@ -63,6 +85,10 @@ class Coordinator:
     def address(self) -> str:
         """``"IP:PORT"`` with the real port, for ``hawser.connect``."""
         return self._coordinator.address()
+
+    def report(self, timeout: float | None = None) -> dict[str, Any]:
+        """Who is there, what each does, who is slow and what waits for what: ``coordinator_report`` of this one."""
+        return coordinator_report(self.address, timeout=timeout)
 
     def stop(self) -> None:
         """Asks it to end: connections are closed, members go on without it. Does not wait."""

@@ -127,6 +127,23 @@ class Coordinator {
   Handle<hawser_coordinator_t> handle_;
 };
 
+// What the coordinator at an address, of whatever process, says of itself and its groups: JSON.
+std::string coordinator_report(const std::string& address, uint32_t timeout_ms) {
+  std::string text(size_t{1} << 16, '\0');
+  for (;;) {
+    size_t bytes = 0;
+    const Outcome outcome =
+        call([&] { return hawser_coordinator_report(address.c_str(), timeout_ms, text.data(), text.size(), &bytes); });
+    if (outcome.status == HAWSER_INVALID_ARGUMENT && bytes > text.size()) {
+      text.resize(2 * bytes);  // more may have come meanwhile
+      continue;
+    }
+    check(outcome);
+    text.resize(bytes - 1);
+    return text;
+  }
+}
+
 // --------------------------------------------------------------------------------------------------------- operation
 
 // (view, participants, ids, attempts, bytes sent, bytes received, microseconds, contributors, total weight, weights)
@@ -445,6 +462,7 @@ NB_MODULE(_hawser, module) {
   module.def("version", &hawser_version);
   module.def("build_info", &hawser_build_info);
   module.def("calls_in_flight", [] { return calls_in_flight.load(); });
+  module.def("coordinator_report", &coordinator_report, nb::arg("address"), nb::arg("timeout_ms"));
 
   nb::class_<Buffer>(module, "Buffer")
       .def_static("from_exporter", &Buffer::from_exporter, nb::arg("exporter"))

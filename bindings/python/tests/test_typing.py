@@ -42,6 +42,7 @@ async def use(comm: hawser.Communicator, x: array.array[float]) -> None:
 
 with hawser.Coordinator(heartbeat_ms=100) as coordinator, hawser.connect(coordinator, policy="strict") as comm:
     assert comm.rank < comm.size
+    groups: int = len(coordinator.report()["groups"]) + len(hawser.coordinator_report(coordinator.address, timeout=1))
 """
 
 MISTAKES = """
