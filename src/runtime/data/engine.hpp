@@ -162,8 +162,12 @@ class Engine {
   // This frame has gone out whole.
   void on_sent(Strand& strand, std::deque<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
-  // What the kernel says of the strand's way; gives the bytes a second that it may send, 0: no limit.
-  std::uint64_t on_path(Strand& strand, const io::TcpPath& path);
+  // What the kernel says of the strand's way.
+  struct Share {
+    std::uint64_t pace = 0;     // bytes a second that the strand may send, 0: no limit
+    std::uint32_t strands = 1;  // that bring bulk data from the same peer
+  };
+  Share on_path(Strand& strand, const io::TcpPath& path);
   void on_ping(Strand& strand, const wire::FrameHeader& header);
   void on_silent(Strand& strand, const std::string& why);  // lost, and not heard of for a while
   [[nodiscard]] bool shares_memory() const { return shares_memory_; }

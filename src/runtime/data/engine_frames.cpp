@@ -391,10 +391,10 @@ void Engine::on_lost(Strand& strand, const std::string& why) {
   if (!strand.shared.lost) forget(strand, why, io::now_ms());
 }
 
-std::uint64_t Engine::on_path(Strand& strand, const io::TcpPath& path) {
+Engine::Share Engine::on_path(Strand& strand, const io::TcpPath& path) {
   const Lock lock(mutex_);
   const auto it = links_.find(strand.peer());
-  if (it == links_.end() || strand.shared.lost) return 0;
+  if (it == links_.end() || strand.shared.lost) return {};
   Link& link = it->second;
   if (strand.index() == 0) {
     link.rope.round_trip(path.min_rtt_us);
@@ -402,7 +402,9 @@ std::uint64_t Engine::on_path(Strand& strand, const io::TcpPath& path) {
     link.rope.sample(strand.index(), path, !link.bulk.empty(), now_us());
   }
   want_strands(link);
-  return link.rope.pace(strand.index());
+  const auto bulk =
+      std::count_if(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() != 0; });
+  return {link.rope.pace(strand.index()), std::max(1U, static_cast<std::uint32_t>(bulk))};
 }
 
 void Engine::want_strands(Link& link) {

@@ -27,7 +27,8 @@ constexpr std::size_t frames_per_send = 16;
 constexpr std::size_t read_ahead_bytes =
     16384;                            // of what follows a header: small frames together, large ones not copied twice
 constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows of the way
-constexpr int near_window_bytes = 512 << 10;
+constexpr int near_window_bytes = 512 << 10;  // of all bulk strands of a way together
+constexpr int near_window_bytes_min = 64 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
 constexpr double pace_step = 0.02;  // smaller changes are not worth a system call
 constexpr const char* far_control = "bbr";
@@ -282,7 +283,12 @@ void Strand::look_at_path(std::int64_t now) {
   if (!path) return;
   suit_path(path->min_rtt_us);
   if (way_ == Way::far && path->flying <= little_bytes && path->unsent == 0) renew_control(now);
-  const std::uint64_t pace = engine_.on_path(*this, *path);
+  const auto [pace, strands] = engine_.on_path(*this, *path);
+  const int window = std::max(near_window_bytes / static_cast<int>(strands), near_window_bytes_min);
+  if (way_ == Way::near && window != window_) {
+    io::limit_window(fd_.get(), window);
+    window_ = window;
+  }
   const auto difference = static_cast<double>(pace) - static_cast<double>(pace_);
   if (way_ != Way::far || std::abs(difference) <= pace_step * static_cast<double>(pace_)) return;
   io::limit_pace(fd_.get(), pace);
@@ -296,7 +302,6 @@ void Strand::suit_path(std::int64_t rtt_us) {
   if (rtt_us < near_rtt_us && way_ != Way::near) {
     if (!usual_control_.empty()) io::set_congestion_control(fd_.get(), usual_control_);
     if (way_ == Way::far) io::limit_unsent(fd_.get(), 0);
-    io::limit_window(fd_.get(), near_window_bytes);
     way_ = Way::near;
   } else if (rtt_us >= far_rtt_us && way_ == Way::unknown) {
     usual_control_ = io::congestion_control(fd_.get());

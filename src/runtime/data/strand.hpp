@@ -213,6 +213,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   enum class Way : std::uint8_t { unknown, near, far };
   Way way_ = Way::unknown;       // what the socket is set up for
   std::uint64_t pace_ = 0;       // bytes a second that the kernel was told; 0: no limit
+  int window_ = 0;               // bytes under way that the kernel was told; 0: its own choice
   std::int64_t renewed_ms_ = 0;  // when congestion control last began anew
   std::string usual_control_;    // of congestion, before that was changed
   std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
