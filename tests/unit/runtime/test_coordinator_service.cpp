@@ -159,7 +159,8 @@ TEST_CASE("strangers are closed with one line each and disturb nobody") {
   WireClient stranger(address_of(*service));
   stranger.socket().send(bytes);
   CHECK(stranger.closed_silently());
-  CHECK(errors.lines_with("") == 1);
+  // On a busy machine the coordinator says also that it had no processor.
+  CHECK(errors.lines_with("") - errors.lines_with("was not running") == 1);
   CHECK(errors.lines_with("connection closed") == 1);
   member.check_served();
   Member other(address_of(*service), 2, 5);
