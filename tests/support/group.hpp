@@ -114,6 +114,9 @@ inline void in_threads(std::uint32_t count, const std::function<void(std::uint32
 inline void check(bool fine, const std::string& what) {
   if (!fine) throw std::runtime_error(what);
 }
+inline void check(bool fine, const char* what) {  // for each of many elements: makes no string that nobody wants
+  if (!fine) throw std::runtime_error(what);
+}
 inline void expect(hawser_status_t status, hawser_status_t wanted, const std::string& what) {
   check(status == wanted, what + ": " + hawser_status_name(status) + ", wanted " + hawser_status_name(wanted) + " (" +
                               hawser_last_error() + ")");
