@@ -123,6 +123,12 @@ void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, V
   table_of(variant).divide[index_of(dtype)](data, count, divisor);
 }
 
+void mean(Dtype dtype, void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor,
+          Variant variant) {
+  HAWSER_ASSERT(!is_half(dtype) && divisor != 0, "half-width floats are averaged by narrow, and of at least one");
+  table_of(variant).mean[index_of(dtype)](dst, a, b, count, divisor);
+}
+
 bool all_finite(const float* data, std::size_t count, Variant variant) {
   return table_of(variant).all_finite(data, count);
 }

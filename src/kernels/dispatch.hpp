@@ -16,6 +16,8 @@ struct Table {
   void (*narrow[2])(void* dst, const float* src_wide, std::size_t count, std::uint32_t divisor);
   void (*widen[2])(float* dst, const void* src, std::size_t count);
   void (*divide[dtype_count])(void* data, std::size_t count, std::uint32_t divisor);
+  // No half-width floats.
+  void (*mean[dtype_count])(void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor);
   bool (*all_finite)(const float* data, std::size_t count);
   Digest (*digest)(const void* data, std::size_t bytes, std::uint64_t piece);
 };

@@ -61,14 +61,14 @@ struct Max {
 
 // ------------------------------------------------------------------------------------------------------------- loops
 
-// dst[i] = a[i] op b[i]. The last, incomplete vector is computed whole in copies padded with zeros, so every element
+// dst[i] = op(a[i], b[i]). The last, incomplete vector is computed whole in copies padded with zeros, so every element
 // sees the same instructions. An element is read before it is written and never again: dst may be a or b.
-template <class Op, class T, class Out, class A, class B>
-[[gnu::noinline]] void zip(Bytes* dst, const Bytes* a, const Bytes* b, std::size_t count) noexcept {
+template <class Out, class A, class B, class Op>
+[[gnu::noinline]] void zip(Bytes* dst, const Bytes* a, const Bytes* b, std::size_t count, Op op) noexcept {
   constexpr std::size_t lanes = Out::lanes;
   const std::size_t whole = count - count % lanes;
   for (std::size_t i = 0; i < whole; i += lanes) {
-    Out::store(dst + i * Out::size, Op::template apply<T, lanes>(A::load(a + i * A::size), B::load(b + i * B::size)));
+    Out::store(dst + i * Out::size, op(A::load(a + i * A::size), B::load(b + i * B::size)));
   }
   const std::size_t rest = count - whole;
   if (rest == 0) return;
@@ -77,7 +77,7 @@ template <class Op, class T, class Out, class A, class B>
   Bytes last_out[lanes * Out::size];
   __builtin_memcpy(last_a, a + whole * A::size, rest * A::size);
   __builtin_memcpy(last_b, b + whole * B::size, rest * B::size);
-  Out::store(last_out, Op::template apply<T, lanes>(A::load(last_a), B::load(last_b)));
+  Out::store(last_out, op(A::load(last_a), B::load(last_b)));
   __builtin_memcpy(dst + whole * Out::size, last_out, rest * Out::size);
 }
 
@@ -98,10 +98,19 @@ template <class Out, class In, class Op>
 
 // ---------------------------------------------------------------------------------------------- entries of the table
 
+template <class Op, class T, std::size_t lanes>
+struct Applied {
+  template <class V>
+  V operator()(V a, V b) const {
+    return Op::template apply<T, lanes>(a, b);
+  }
+};
+
 template <class Op, class T, class Out, class A, class B>
 void reduce_entry(void* dst, const void* a, const void* b, std::size_t count) {
   const FloatEnvironment environment;
-  zip<Op, T, Out, A, B>(static_cast<Bytes*>(dst), static_cast<const Bytes*>(a), static_cast<const Bytes*>(b), count);
+  zip<Out, A, B>(static_cast<Bytes*>(dst), static_cast<const Bytes*>(a), static_cast<const Bytes*>(b), count,
+                 Applied<Op, T, Out::lanes>{});
 }
 
 template <class Op, class Isa, class Half>
@@ -154,6 +163,16 @@ void divide_float_entry(void* data, std::size_t count, std::uint32_t divisor) {
   Bytes* const bytes = static_cast<Bytes*>(data);
   const auto value = Arithmetic<T, Element::lanes>::splat(static_cast<T>(divisor));
   map<Element, Element>(bytes, bytes, count, DivideFloat<T, Element::lanes>{value});
+}
+
+template <class T, class Element>
+void mean_float_entry(void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor) {
+  const FloatEnvironment environment;
+  constexpr std::size_t lanes = Element::lanes;
+  using V = Vector<T, lanes>;
+  const DivideFloat<T, lanes> divide{Arithmetic<T, lanes>::splat(static_cast<T>(divisor))};
+  zip<Element, Element, Element>(static_cast<Bytes*>(dst), static_cast<const Bytes*>(a), static_cast<const Bytes*>(b),
+                                 count, [divide](V x, V y) { return divide(Sum::apply<T, lanes>(x, y)); });
 }
 
 // Integers of 16 and 32 bits by a division of floats F, float for 16 bits and double for 32. Let 0 <= x. With d <= x
@@ -247,32 +266,63 @@ struct DivideLong {
   }
 };
 
+// Calls use<lanes>(operation) with what divides vectors of so many T; divisor > 1, of bytes < 256.
+template <class Isa, class T, class Use>
+void with_divider(std::uint32_t divisor, Use use) {
+  if constexpr (sizeof(T) == 8) {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
+    use.template operator()<lanes>(DivideLong<T, lanes>{Reciprocal<64>(divisor)});
+  } else if constexpr (sizeof(T) == 4) {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(double);
+    const auto value = Arithmetic<double, lanes>::splat(static_cast<double>(divisor));
+    use.template operator()<lanes>(DivideByFloat<T, double, lanes>{value});
+  } else if constexpr (sizeof(T) == 2) {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
+    const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(divisor));
+    use.template operator()<lanes>(DivideByFloat<T, float, lanes>{value});
+  } else {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(std::uint16_t);
+    use.template operator()<lanes>(DivideByte<T, lanes>{Reciprocal<8>(divisor)});
+  }
+}
+
 template <class Isa, class T>
 void divide_integer_entry(void* data, std::size_t count, std::uint32_t divisor) {
   if (divisor == 1) return;
   Bytes* const bytes = static_cast<Bytes*>(data);
   const FloatEnvironment environment;
-  if constexpr (sizeof(T) == 8) {
-    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
-    using Element = Plain<T, lanes>;
-    map<Element, Element>(bytes, bytes, count, DivideLong<T, lanes>{Reciprocal<64>(divisor)});
-  } else if constexpr (sizeof(T) == 4) {
-    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(double);
-    using Element = Plain<T, lanes>;
-    const auto value = Arithmetic<double, lanes>::splat(static_cast<double>(divisor));
-    map<Element, Element>(bytes, bytes, count, DivideByFloat<T, double, lanes>{value});
-  } else if constexpr (sizeof(T) == 2) {
-    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(float);
-    using Element = Plain<T, lanes>;
-    const auto value = Arithmetic<float, lanes>::splat(static_cast<float>(divisor));
-    map<Element, Element>(bytes, bytes, count, DivideByFloat<T, float, lanes>{value});
-  } else if (divisor > 255) {
-    __builtin_memset(data, 0, count);
-  } else {
-    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(std::uint16_t);
-    using Element = Plain<T, lanes>;
-    map<Element, Element>(bytes, bytes, count, DivideByte<T, lanes>{Reciprocal<8>(divisor)});
+  if (sizeof(T) == 1 && divisor > 255) {
+    if (count != 0) __builtin_memset(data, 0, count);
+    return;
   }
+  with_divider<Isa, T>(divisor, [=]<std::size_t lanes, class Divide>(Divide divide) {
+    using Element = Plain<T, lanes>;
+    map<Element, Element>(bytes, bytes, count, divide);
+  });
+}
+
+template <class Isa, class T, class Unsigned>
+void mean_integer_entry(void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor) {
+  Bytes* const out = static_cast<Bytes*>(dst);
+  const Bytes* const x = static_cast<const Bytes*>(a);
+  const Bytes* const y = static_cast<const Bytes*>(b);
+  const FloatEnvironment environment;
+  if (divisor == 1) {
+    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
+    using Element = Plain<Unsigned, lanes>;
+    return zip<Element, Element, Element>(out, x, y, count, Applied<Sum, Unsigned, lanes>{});
+  }
+  if (sizeof(T) == 1 && divisor > 255) {
+    if (count != 0) __builtin_memset(dst, 0, count);
+    return;
+  }
+  with_divider<Isa, T>(divisor, [=]<std::size_t lanes, class Divide>(Divide divide) {
+    using Term = Plain<Unsigned, lanes>;  // a sum of these wraps
+    using V = Vector<Unsigned, lanes>;
+    zip<Plain<T, lanes>, Term, Term>(out, x, y, count, [divide](V p, V q) {
+      return divide(reinterpret_cast<Vector<T, lanes>>(Sum::apply<Unsigned, lanes>(p, q)));
+    });
+  });
 }
 
 // An element is finite when its magnitude, as an integer, is below that of infinity. Stops at the first piece with one
@@ -317,6 +367,7 @@ constexpr void set_integer(Table& table, Dtype dtype) {
   constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
   set_reduce<Unsigned, T, Plain<Unsigned, lanes>, Plain<T, lanes>>(table, dtype);
   table.divide[index_of(dtype)] = divide_integer_entry<Isa, T>;
+  table.mean[index_of(dtype)] = mean_integer_entry<Isa, T, Unsigned>;
 }
 
 template <class T, class Element>
@@ -351,8 +402,12 @@ constexpr Table make_table() {
   set_integer<Isa, std::int64_t, std::uint64_t>(table, Dtype::i64);
   set_half<Isa, F16<Isa>>(table, Dtype::f16);
   set_half<Isa, Bf16<Isa>>(table, Dtype::bf16);
-  set_float<float, Plain<float, Isa::vector_bytes / sizeof(float)>>(table, Dtype::f32);
-  set_float<double, Plain<double, Isa::vector_bytes / sizeof(double)>>(table, Dtype::f64);
+  using F32 = Plain<float, Isa::vector_bytes / sizeof(float)>;
+  using F64 = Plain<double, Isa::vector_bytes / sizeof(double)>;
+  set_float<float, F32>(table, Dtype::f32);
+  set_float<double, F64>(table, Dtype::f64);
+  table.mean[index_of(Dtype::f32)] = mean_float_entry<float, F32>;
+  table.mean[index_of(Dtype::f64)] = mean_float_entry<double, F64>;
   table.all_finite = finite_entry<Isa>;
   table.digest = hash_entry;
   return table;

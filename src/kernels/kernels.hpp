@@ -47,8 +47,13 @@ bool all_finite(const float* data, std::size_t count, Variant variant);
 // zero.
 void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, Variant variant);
 
-// As memcpy, for what will hardly be read again: where the processor can, the copy goes past its caches, so that what they
-// hold stays there and the lines of dst are not read before they are written. Any alignment.
+// dst[i] = (a[i] + b[i]) / divisor in one pass, with the bits of reduce and divide one after the other; not for f16 and
+// bf16, whose sums stay wide until `narrow`. dst == a or dst == b is allowed, other overlap is not.
+void mean(Dtype dtype, void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor,
+          Variant variant);
+
+// As memcpy, for what will hardly be read again: where the processor can, the copy goes past its caches, so that what
+// they hold stays there and the lines of dst are not read before they are written. Any alignment.
 void copy_aside(void* dst, const void* src, std::size_t bytes);
 
 // 128-bit digest of a piece of a result. Digests of pieces are combined by adding both halves modulo 2^64, so the order

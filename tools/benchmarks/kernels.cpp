@@ -179,7 +179,13 @@ void add_reductions(kernels::Variant variant) {
         [=](std::size_t bytes) { prepare(bytes, dtype, dtype, dtype); },
         // By 1 it would end at nothing; what becomes of the values costs nothing.
         [=, &s](std::size_t n) { kernels::divide(dtype, s.dst.get(), n, 3, variant); });
-    if (!is_half(dtype)) continue;
+    if (!is_half(dtype)) {
+      add_case(
+          fmt::format("mean/{}/{}", dtype_name(dtype), of), "plain/add", 3 * static_cast<double>(size), size,
+          [=](std::size_t bytes) { prepare(bytes, dtype, dtype, dtype); },
+          [=, &s](std::size_t n) { kernels::mean(dtype, s.dst.get(), s.a.get(), s.b.get(), n, 3, variant); });
+      continue;
+    }
     for (const Redop redop : {Redop::sum, Redop::max}) {
       const kernels::WideFns fns = kernels::reduce_wide(dtype, redop, variant);
       const std::string name = fmt::format("{}/{}/{}", redop_name(redop), dtype_name(dtype), of);

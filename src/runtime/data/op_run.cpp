@@ -236,8 +236,11 @@ std::size_t Sink::take(std::span<const std::byte> bytes) {
       std::memcpy(to, bytes.data(), n * in_size);
       break;
     case Mode::reduce:
-      kernels::reduce(dtype, redop, variant)(to, bytes.data(), mine, n);
-      if (divide) kernels::divide(dtype, to, n, divisor, variant);
+      if (divide) {
+        kernels::mean(dtype, to, bytes.data(), mine, n, divisor, variant);
+      } else {
+        kernels::reduce(dtype, redop, variant)(to, bytes.data(), mine, n);
+      }
       break;
     case Mode::first:
       kernels::reduce_wide(dtype, redop, variant).first(wide + taken, bytes.data(), mine, n);

@@ -101,3 +101,33 @@ TEST_CASE("divide truncates towards zero and divides by one", "[kernels][divide]
     CHECK(std::memcmp(floats, thirds, sizeof floats) == 0);
   }
 }
+
+// The two are checked against the twin; this is one after the other.
+TEST_CASE("mean has the bits of a sum that is divided", "[kernels][divide]") {
+  std::mt19937_64 random(12);
+  for (const Dtype dtype : twin::all_dtypes) {
+    if (hawser::is_half(dtype)) continue;
+    for (const std::uint32_t divisor : divisors) {
+      const std::size_t count = 1 + random() % 700;
+      Array a(dtype, count), b(dtype, count);
+      twin::fill_random(a, random);
+      twin::fill_random(b, random);
+      const auto special = twin::special_values(dtype);
+      for (std::size_t i = 0; i < std::min(count, special.size()); ++i) {
+        a.set(i, special[i]);
+        b.set(i, special[random() % special.size()]);
+      }
+      for (const Variant variant : twin::variants()) {
+        Array expected(dtype, count), got(dtype, count), in_place(dtype, count);
+        hawser::kernels::reduce(dtype, hawser::Redop::sum, variant)(expected.data(), a.data(), b.data(), count);
+        hawser::kernels::divide(dtype, expected.data(), count, divisor, variant);
+        hawser::kernels::mean(dtype, got.data(), a.data(), b.data(), count, divisor, variant);
+        in_place.copy_from(b);
+        hawser::kernels::mean(dtype, in_place.data(), a.data(), in_place.data(), count, divisor, variant);
+        CAPTURE(hawser::dtype_name(dtype), variant_name(variant), divisor, count);
+        REQUIRE(twin::mismatch(got, expected) == count);
+        REQUIRE(twin::mismatch(in_place, expected) == count);
+      }
+    }
+  }
+}
