@@ -542,11 +542,21 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
   const auto suspects = [&](std::size_t a, std::size_t b) {
     return peers_.at(members[a]).unreachable.contains(members[b]);
   };
+  // Where a network was cut, members come back to the coordinator sooner than to one another.
+  const auto counts_at = [&](std::size_t one) {
+    const std::optional<Millis>& back = peers_.at(members[one]).back_at;
+    return back ? *back + config_.peer_timeout_ms + config_.heartbeat_ms : env.now;
+  };
   bool any = false;
   for (std::size_t a = 0; a < size; ++a) {
     for (std::size_t b = a + 1; b < size; ++b) {
-      broken[a][b] = broken[b][a] = suspects(a, b) || suspects(b, a);
-      any = any || broken[a][b];
+      if (!suspects(a, b) && !suspects(b, a)) continue;
+      const Millis since = std::max(counts_at(a), counts_at(b));
+      if (since > env.now) {
+        group.verdict_at = group.verdict_at ? std::min(*group.verdict_at, since) : since;
+        continue;
+      }
+      broken[a][b] = broken[b][a] = any = true;
     }
   }
   const auto told = std::exchange(group.served, {});

@@ -121,6 +121,7 @@ class Coordinator {
     std::map<PeerId, Millis> links_lost;   // with whom its light strand broke, and when it said so
     std::optional<Millis> absent_at;       // member that is away: its time to come back begins then
     std::optional<Millis> conn_ended_at;   // its connection to this very process has ended
+    std::optional<Millis> back_at;         // it came back: what it had lost meanwhile may need time to come back, too
     std::string absent_why;
     bool leaving = false;
     wire::Progress progress;  // by its last heartbeat, and by the one before
@@ -257,8 +258,8 @@ class Coordinator {
 
   // Members that come back: coordinator_recovery.cpp.
   void attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
-  void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions);
-  void add_returning(ConnId conn, const wire::Hello& hello, Actions& actions);
+  void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
+  void add_returning(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);
   void await_absent(std::uint32_t group_id, Group& group, const Env& env);
   [[nodiscard]] Millis patience(const Env& env) const;
   static void wait_for_majority(Group& group, Millis time, const Env& env);

@@ -90,7 +90,7 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     // More than one view behind, it could not know what became of its operations. A newcomer had none.
     const bool behind = hello.view != 0 && hello.view + 1 < group.view.number;
     if ((inside || next) && !behind) return attach(conn, hello, group, env, actions);
-    if (hello.view == 0 && !inside) return on_undecided(conn, hello, group, actions);
+    if (hello.view == 0 && !inside) return on_undecided(conn, hello, group, env, actions);
     actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
     std::string why = "this peer was removed from the group while its connection was broken";
     for (const wire::Departure& gone : group.last.departures) {
@@ -103,13 +103,13 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     return;
   }
   group.recovery->replies.erase(hello.peer);
-  add_returning(conn, hello, actions);
+  add_returning(conn, hello, env, actions);
   raise_term(group, hello.promised);
   ask_returning(group, hello.group, actions);
 }
 
 // A newcomer that has accepted a proposal which would make it a member. If a decision is due it may be this one.
-void Coordinator::on_undecided(ConnId conn, const wire::Hello& hello, Group& group, Actions& actions) {
+void Coordinator::on_undecided(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions) {
   if (!group.change.sealing && !group.pending) {
     actions.push_back(Send{
         conn, wire::Refuse{
@@ -118,10 +118,10 @@ void Coordinator::on_undecided(ConnId conn, const wire::Hello& hello, Group& gro
     conns_.erase(conn);
     return;
   }
-  add_returning(conn, hello, actions);
+  add_returning(conn, hello, env, actions);
 }
 
-void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& actions) {
+void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
   Peer& peer = peers_[hello.peer];
   if (peer.conn != 0 && peer.conn != conn) {
     conns_.erase(peer.conn);
@@ -135,6 +135,7 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, Actions& 
   peer.addresses = hello.addresses;
   peer.passed = hello.passed;
   peer.info.name = hello.name;
+  peer.back_at = env.now;
   conns_.at(conn).peer = hello.peer;
   welcome(conn, actions);
 }
@@ -306,6 +307,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   peer.absent_at.reset();
   peer.absent_why.clear();
   peer.conn_ended_at.reset();
+  peer.back_at = env.now;
   peer.addresses = hello.addresses;
   // A newcomer says Join again, unless it has heard from another coordinator that it is a member.
   if (peer.phase != Phase::member) peer.phase = hello.view == 0 ? Phase::greeted : Phase::returning;
@@ -346,7 +348,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     propose_to_all(group, actions);
   } else if (group.pending) {
     if (group.pending->durable) propose(group, peer.id, actions);
-  } else if (group.change.sealing && !above) {
+  } else if (group.change.sealing && !above && !group.change_wanted) {
     group.change.replies.erase(peer.id);
     if (!group.doomed.contains(peer.id)) send(peer.id, wire::Seal{group.term, false}, actions);
   } else if (group.change.sealing) {
@@ -364,8 +366,10 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
 }
 
 // Without a majority here members were sent to look for one elsewhere: those who are still away have their time again.
+// So have those who could not reach each other, as all in different parts of a network that was cut.
 void Coordinator::await_absent(std::uint32_t group_id, Group& group, const Env& env) {
-  std::erase_if(group.doomed, [](const auto& item) { return item.second.absent; });
+  std::erase_if(group.doomed, [](const auto& item) { return item.second.absent || item.second.suspected; });
+  if (group.change.sealing) group.change_wanted = true;  // who is here and was to go has got no Seal
   const Millis time = std::max<Millis>(search_time(group_id, group.view.rule), config_.peer_timeout_ms / 2);
   for (const auto& member : group.view.members) {
     Peer& peer = peers_.at(member.peer.id);

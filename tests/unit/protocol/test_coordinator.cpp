@@ -502,6 +502,43 @@ TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
   CHECK(f.machine.view(0)->number > 5);
 }
 
+// The network is cut in three; before the coordinator has lost sight of the others, it hears that nobody can reach
+// them.
+TEST_CASE("a verdict of a coordinator that loses its majority is none any more when it has it again", "[protocol]") {
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1, 2, 3, 4, 5}));
+  for (const ConnId conn : {1U, 2U, 3U, 4U, 5U}) f.come(conn, old, std::nullopt);
+  const auto answer = [&](ConnId conn) {
+    f.receive(conn, wire::SealReply{f.got<wire::Seal>(conn).back().term, f.machine.view(0)->number, {}, {}, {}});
+  };
+  for (const ConnId conn : f.here) answer(conn);
+  f.wait(2 * timeout);
+  REQUIRE(f.machine.view(0) != nullptr);
+  const std::uint64_t number = f.machine.view(0)->number;
+  for (const ConnId conn : {1U, 2U}) {
+    for (const std::uint64_t other : {3U, 4U, 5U}) f.receive(conn, wire::Suspect{peer(other), "no way"});
+  }
+  f.wait(2 * heartbeat);
+  REQUIRE(std::count_if(f.notes.begin(), f.notes.end(),
+                        [](const auto& note) { return note.find("removing rank") != std::string::npos; }) == 2);
+  for (const ConnId conn : {3U, 4U, 5U}) f.step(Coordinator::Closed{conn, "silent"});
+  f.here = {1, 2};
+  for (const ConnId conn : f.here) answer(conn);
+  f.wait(heartbeat);
+  CHECK(f.machine.view(0)->number == number);  // two of five decide nothing
+  for (const ConnId conn : {3U, 4U, 5U}) {
+    wire::Hello back = protocol_test::hello(conn);
+    back.lineage = old.lineage;
+    back.view = number;
+    back.addresses = 3;
+    f.step(Coordinator::Opened{conn + 10, "10.0.0.1"}).receive(conn + 10, back);
+    f.here.push_back(conn + 10);
+  }
+  for (const ConnId conn : f.here) answer(conn);
+  CHECK(f.members() == Ids{1, 2, 3, 4, 5});
+  CHECK(f.machine.view(0)->number == number + 1);
+}
+
 TEST_CASE("who may look for another coordinator has longer to come back", "[protocol]") {
   Fixture f;
   const bool several = GENERATE(false, true);
@@ -701,6 +738,37 @@ TEST_CASE("the fewest are removed that leave the rest able to reach one another"
     for (int beat = 0; f.got<wire::Seal>(3).empty() && beat < 100; ++beat) verdict();
     for (ConnId conn : {3U, 4U}) f.answer_seal(conn);
     CHECK(f.members() == Ids{3, 4});
+  }
+  SECTION("those who came back a moment ago have time to find one another") {
+    const auto suspect = [&] {
+      for (ConnId conn : {1U, 2U}) {
+        f.receive(conn, wire::Suspect{peer(3), "x"}).receive(conn, wire::Suspect{peer(4), "x"});
+      }
+      verdict();
+    };
+    for (ConnId conn : {3U, 4U}) {
+      f.step(Coordinator::Closed{conn, "reset"});
+      wire::Hello again = hello(conn);
+      again.lineage = f.machine.view(0)->lineage;
+      again.view = f.machine.view(0)->number;
+      f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, again);
+    }
+    for (std::uint32_t passed = 0; passed < timeout; passed += heartbeat) {
+      suspect();
+      CHECK(f.got<wire::Seal>(1).empty());
+    }
+    SECTION("and do") {
+      for (ConnId conn : {3U, 4U}) f.receive(conn, wire::Connected{peer(1)}).receive(conn, wire::Connected{peer(2)});
+      verdict();
+      verdict();
+      CHECK(f.got<wire::Seal>(1).empty());
+    }
+    SECTION("and do not") {
+      suspect();
+      suspect();
+      for (ConnId conn : {1U, 2U}) f.answer_seal(conn);
+      CHECK(f.members() == Ids{1, 2});
+    }
   }
   SECTION("nobody, for a suspicion of itself or of a stranger") {
     f.receive(1, wire::Suspect{peer(1), "x"}).receive(1, wire::Suspect{peer(99), "x"});
