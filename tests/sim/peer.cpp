@@ -749,6 +749,7 @@ void Peer::deadline(const wire::OpKey& key, bool voted) {
   if (undecided) {
     const bool done = machine_.ledger().said_done(key);
     world_.counters.count(Sometimes::abandoned);
+    if (!done) world_.checker.voted_timeout(op_id(key));
     machine_.abandon(key, done ? Code::EXPELLED : Code::NO_COORDINATOR, "no coordinator could decide it", actions);
     perform(actions);
     if (state_ != State::gone && ops_.contains(key))

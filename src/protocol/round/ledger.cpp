@@ -358,6 +358,7 @@ void Ledger::restart(const OpKey& key, Op& op, Actions& actions) {
   op.held.reset();
   op.dones.clear();
   if (op.given_up) {  // it cannot take part again: its buffers are the caller's
+    if (op.fault != FaultReason::none) return;
     op.fault = FaultReason::timeout;
     op.text = "gave up when it could not learn what became of it";
     return;
@@ -388,8 +389,13 @@ void Ledger::end_all(Code code, const std::string& text, Actions& actions) {
 void Ledger::abandon(const OpKey& key, Code code, const std::string& text, Actions& actions) {
   auto it = ops_.find(key);
   if (it == ops_.end() || it->second.given_up) return;
-  if (it->second.phase != OpPhase::done) return fail(key, code, text, actions);
-  it->second.given_up = true;
+  Op& op = it->second;
+  op.given_up = true;
+  op.held.reset();
+  if (op.phase != OpPhase::done && op.fault == FaultReason::none) {
+    op.fault = FaultReason::timeout;
+    op.text = text;
+  }
   actions.push_back(OpFailed{key, code, text});
 }
 

@@ -77,8 +77,9 @@ class Ledger {
   void repeat_faults(Actions& actions);
   // Every open operation ends here with this status: the peer is out of the group.
   void end_all(Code code, const std::string& text, Actions& actions);
-  // This operation ends here though undecided: no coordinator could be asked in time. After this peer's Done it stays
-  // in the answers to Seals until it is decided; nothing more is ordered about it.
+  // This operation ends here though undecided: no coordinator could be asked in time. It stays in the answers to Seals
+  // until it is decided, with this peer's Done, or else with a vote against it, so that the others do not wait for
+  // theirs until each has given up, too; nothing more is ordered about it here.
   void abandon(const wire::OpKey& key, Code code, const std::string& text, Actions& actions);
 
   [[nodiscard]] const wire::View& view() const { return view_; }
@@ -114,8 +115,8 @@ class Ledger {
     std::string text;
     std::map<PeerId, wire::Digest128> dones;  // of the other participants, this epoch
     bool divergence_reported = false;
-    // The caller was told that it cannot know. This peer's Done stands, and the others may need it in an answer to a
-    // Seal.
+    // The caller was told that it cannot know, or that nobody could decide. What this peer has said of it stands, and
+    // the others may need it in an answer to a Seal.
     bool given_up = false;
   };
   struct Unstable {  // committed here; `waiting` may not have committed yet

@@ -481,6 +481,30 @@ TEST_CASE("giving up and the end", "[protocol]") {
   CHECK(f.ledger.open_count() == 0);
 }
 
+TEST_CASE("giving up without a coordinator is a vote for the next one to hear", "[protocol]") {
+  Fixture f;
+  const auto key = f.start();
+  const bool cancelled = GENERATE(false, true);
+  if (cancelled) f.ledger.vote(key, FaultReason::cancelled, "cancelled", f.actions);
+  f.ledger.abandon(key, Code::NO_COORDINATOR, "nobody to ask", f.actions);
+  REQUIRE(f.take<OpFailed>().size() == 1);
+  f.actions.clear();
+  f.finish(key);  // what comes too late
+  CHECK(f.take<SayDone>().empty());
+  const FaultReason reason = cancelled ? FaultReason::cancelled : FaultReason::timeout;
+  f.ledger.repeat_faults(f.actions);
+  const auto faults = f.take<ReportFault>();
+  REQUIRE(faults.size() == 1);
+  CHECK((faults[0].fault.key == key && faults[0].fault.reason == reason));
+  const auto reply = f.ledger.seal(2);
+  REQUIRE(reply.ops.size() == 1);
+  CHECK((reply.ops[0].phase == OpPhase::open && reply.ops[0].fault == reason));
+  f.actions.clear();
+  f.ledger.install(f.loss(2, {{key, Verdict::abort, reason, "x"}}), f.actions);
+  CHECK(f.actions.empty());  // its caller was told
+  CHECK(f.ledger.open_count() == 0);
+}
+
 TEST_CASE("giving up after Done takes the Done not back", "[protocol]") {  // found by the model
   Fixture f;
   const auto key = f.start();
