@@ -972,7 +972,6 @@ void Engine::cancel(OpRun& op) {
     member_.vote(op.key, wire::FaultReason::cancelled, "the operation was cancelled", actions);
   } else if (!member_.ledger().said_done(op.key)) {
     // The others may be told another reason, so this is no CANCELLED.
-    member_.vote(op.key, wire::FaultReason::cancelled, "the operation was cancelled", actions);
     member_.abandon(op.key, Code::NO_COORDINATOR,
                     "the operation was cancelled while no coordinator was there to end it for all", actions);
     return perform(actions, true);
