@@ -298,6 +298,11 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
   const wire::View before = machine_.view();
   if (install->view.number <= before.number) return event(Member::ControlReceived{message});
   if (before.number != 0 && install->view.number != before.number + 1) return event(Member::ControlReceived{message});
+  if (before.number != 0 && install->admit_target != 0 && install->admit_target <= points_) {
+    // A record whose write had failed counted, since nobody had come who had gone on: this one has no place in it.
+    disturb();
+    return event(Member::ControlReceived{message});
+  }
   world_.checker.installed(*this, before, *install);
   if (before.number == 0) {
     lineage_ = world_.checker.lineage_of(install->view.lineage);
