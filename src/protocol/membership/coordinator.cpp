@@ -242,9 +242,15 @@ void Coordinator::turn_away(PeerId id, const std::string& text, Actions& actions
   if (peer.conn != 0) actions.push_back(Close{peer.conn, "turned away"});
   conns_.erase(peer.conn);
   peers_.erase(id);
-  if (peer.phase != Phase::waiting) return;
-  for (const auto& [other_id, other] : peers_) {
-    if (other.group == peer.group) send(other_id, wire::Forget{id}, actions);
+  if (peer.phase == Phase::waiting) forget(peer.group, id, actions);
+}
+
+// For those who have met it. Were it to come again it would have to prove its connections again.
+void Coordinator::forget(std::uint32_t group_id, PeerId id, Actions& actions) {
+  for (auto& [other_id, other] : peers_) {
+    if (other.group != group_id) continue;
+    other.lose(id);
+    send(other_id, wire::Forget{id}, actions);
   }
 }
 
@@ -398,9 +404,11 @@ bool Coordinator::on_member_message(Peer& peer, Group& group, const wire::Messag
   } else if (const auto* fault = std::get_if<wire::OpFault>(&message)) {
     // While a change runs the votes travel in the answers; whoever answered before voting says so again after the
     // Install.
-    if (fault->view == group.view.number && !group.change.sealing && !group.pending) {
-      group.change_wanted = true;
-      if (fault->reason == wire::FaultReason::straggler) group.stragglers.insert(fault->key);
+    if (fault->view == group.view.number && !group.change.sealing) {
+      (group.pending ? group.pending->voted : group.change_wanted) = true;
+      if (fault->reason == wire::FaultReason::straggler) {
+        (group.pending ? group.pending->stragglers : group.stragglers).insert(fault->key);
+      }
     }
   } else if (const auto* reply = std::get_if<wire::SealReply>(&message)) {
     if (group.change.sealing && reply->term == group.term && reply->view == group.view.number) {
@@ -473,12 +481,9 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     const bool met = peer.phase == Phase::waiting;
     if (group.recovery) group.recovery->replies.erase(id);
     peers_.erase(id);
-    bool empty = true;
-    for (const auto& [other_id, other] : peers_) {
-      if (other.group != group_id) continue;
-      empty = false;
-      if (met) send(other_id, wire::Forget{id}, actions);
-    }
+    if (met) forget(group_id, id, actions);
+    const bool empty =
+        std::none_of(peers_.begin(), peers_.end(), [&](const auto& other) { return other.second.group == group_id; });
     // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
     const bool logged = group.recovery && group.recovery->logged;  // nobody else may know what the log says
     if (empty && group.view.number == 0 && !group.pending && !logged) groups_.erase(group_id);

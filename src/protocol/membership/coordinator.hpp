@@ -124,6 +124,12 @@ class Coordinator {
     std::optional<Millis> back_at;         // it came back: what it had lost meanwhile may need time to come back, too
     std::string absent_why;
     bool leaving = false;
+    // That peer is gone: what was said of connections with it is void.
+    void lose(PeerId other) {
+      connected.erase(other);
+      unreachable.erase(other);
+      links_lost.erase(other);
+    }
     wire::Progress progress;  // by its last heartbeat, and by the one before
     wire::Progress progress_before;
     std::optional<Millis> progress_at;
@@ -156,6 +162,9 @@ class Coordinator {
     bool adopted = false;  // members had accepted it from another coordinator
     bool retry = false;    // it could not be made durable; the next heartbeat tries again
     std::set<PeerId> accepted;
+    // Votes that came meanwhile. They are said again after the Install, and would be lost were there none.
+    bool voted = false;
+    std::set<wire::OpKey> stragglers;
   };
   // Members of a view that this process does not know have come: who they are and what they say. It ends when the
   // newest view is known and enough of its members are there.
@@ -220,6 +229,7 @@ class Coordinator {
   void welcome(ConnId conn, Actions& actions);
   void refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions, LineageId lineage = {});
   void turn_away(PeerId id, const std::string& text, Actions& actions);
+  void forget(std::uint32_t group_id, PeerId id, Actions& actions);
   // The connection of a peer is gone. `final`: so is the peer.
   void peer_gone(PeerId id, const std::string& why, bool final, const Env& env, Actions& actions);
   // Dooms members whose own connection ended while most of the others lost theirs with them.

@@ -158,7 +158,7 @@ void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, c
 
 void Coordinator::persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions) {
   actions.push_back(Persist{group_id, install});
-  group.pending = Pending{std::move(install), false, false, false, {}};
+  group.pending.emplace().install = std::move(install);
   if (HAWSER_MUTANT(24)) {
     for (const auto& member : group.pending->install.view.members)
       send(member.peer.id, group.pending->install, actions);
@@ -203,6 +203,7 @@ void Coordinator::on(const PersistFailed& event, const Env& env, Actions& action
   drop_pending(event.group, group, actions);
   group.hold_until = env.now + config_.heartbeat_ms;
   release_members(group, actions);
+  advance(event.group, env, actions);  // votes that came meanwhile
 }
 
 // Who is asked to agree. Where a majority must, everybody of the old view and of the new one. Where the coordinator
@@ -259,6 +260,8 @@ void Coordinator::propose(const Group& group, PeerId to, Actions& actions) {
 // It will not be decided upon, not here at least. Newcomers that went away meanwhile are forgotten.
 void Coordinator::drop_pending(std::uint32_t group_id, Group& group, Actions& actions) {
   const wire::View view = std::move(group.pending->install.view);
+  group.change_wanted = group.change_wanted || group.pending->voted;
+  group.stragglers.merge(group.pending->stragglers);
   group.pending.reset();
   for (const auto& member : view.members) {
     const PeerId id = member.peer.id;
@@ -266,9 +269,7 @@ void Coordinator::drop_pending(std::uint32_t group_id, Group& group, Actions& ac
     if (peer == peers_.end() || peer->second.phase == Phase::member || peer->second.conn != 0) continue;
     peers_.erase(peer);
     group.doomed.erase(id);
-    for (const auto& [other_id, other] : peers_) {
-      if (other.group == group_id) send(other_id, wire::Forget{id}, actions);
-    }
+    forget(group_id, id, actions);
   }
 }
 
@@ -297,8 +298,7 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
     }
     peers_.erase(departed);
     for (auto& [id, peer] : peers_) {
-      peer.unreachable.erase(gone.id);
-      peer.links_lost.erase(gone.id);
+      peer.lose(gone.id);
       // Those who wait have met it too; members learn it from the Install.
       if (peer.group == group_id && peer.phase == Phase::waiting) send(id, wire::Forget{gone.id}, actions);
     }

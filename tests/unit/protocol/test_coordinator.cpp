@@ -571,6 +571,48 @@ TEST_CASE("who may look for another coordinator has longer to come back", "[prot
   CHECK(f.members() == Ids{1, 2});
 }
 
+TEST_CASE("a vote outlives the newcomers that were not let in after all", "[protocol]") {
+  Fixture f;
+  f.form({1, 2}).join(3);
+  const std::uint64_t round = f.got<wire::AdmitQuery>(1).back().round;
+  f.receive(1, wire::AdmitPromise{round, 4}).receive(2, wire::AdmitPromise{round, 4});
+  f.hold = true;
+  f.receive(1, wire::AtPoint{round}).receive(2, wire::AtPoint{round});
+  REQUIRE(f.persists.size() == 1);
+  const wire::OpKey key{1, 0, 0};
+  f.receive(1, wire::OpFault{1, key, wire::FaultReason::timeout, "late"});
+  CHECK(f.got<wire::Seal>(1).empty());
+  SECTION("their view cannot be made durable") {
+    f.step(Coordinator::PersistFailed{0, 2, "no space"});
+    f.hold = false;
+    f.persists.clear();
+    CHECK(f.got<wire::Seal>(1).size() == 1);
+    f.answer_seal(1, {state(key, sum(), wire::OpPhase::open, wire::FaultReason::timeout, "late")}).answer_seal(2);
+    CHECK(f.got<wire::Install>(2).at(0).outcomes.at(0).reason == wire::FaultReason::timeout);
+  }
+  SECTION("they are let in: it is said again") {
+    f.hold = false;
+    f.persists.clear();
+    f.step(Coordinator::Persisted{0, 2});
+    CHECK(f.members() == Ids{1, 2, 3});
+    CHECK(f.got<wire::Seal>(1).empty());
+  }
+}
+
+TEST_CASE("who comes again proves its connections again", "[protocol]") {
+  Fixture f;
+  f.join(1, 3).join(2, 3);  // the second has dialled
+  f.step(Coordinator::Closed{1, "reset"});
+  CHECK(f.got<wire::Forget>(2).size() == 1);
+  f.inbox.clear();
+  f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, hello(1, 3)).receive(11, wire::Join{"", 4001, 0});
+  f.join(3, 3).receive(3, wire::Connected{peer(1)});
+  CHECK(f.members().empty());
+  REQUIRE(f.got<wire::Meet>(11).at(0).dial);
+  f.receive(11, wire::Connected{peer(2)});
+  CHECK(f.members().size() == 3);
+}
+
 TEST_CASE("a vote seals the group without removing anybody", "[protocol]") {
   Fixture f;
   f.form({1, 2});
