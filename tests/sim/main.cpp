@@ -17,6 +17,7 @@
 //
 // A failure prints its seed and the command that repeats it.
 #include <fmt/format.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -274,9 +275,10 @@ struct Totals {
 };
 
 // Every `jobs`-th seed, beginning with the one of this job.
-Totals run_share(const Arguments& arguments, std::uint64_t job) {
+Totals run_share(const Arguments& arguments, std::uint64_t job, std::uint64_t& at) {
   Totals totals;
   for (std::uint64_t seed = arguments.from + job; seed <= arguments.to; seed += arguments.jobs) {
+    at = seed;
     const Settings settings = hawser::sim::draw_settings(seed, arguments.focus);
     const Outcome outcome = run_history(settings, false, totals.counters);
     ++totals.histories;
@@ -285,6 +287,7 @@ Totals run_share(const Arguments& arguments, std::uint64_t job) {
       ++totals.broken;
       fmt::print("seed {} FAILED: {}\n  repeat with: {} --seed {} --focus {} --trace, or --shrink\n", seed,
                  outcome.broken, arguments.program, seed, hawser::sim::focus_name(arguments.focus));
+      std::fflush(stdout);
       if (totals.broken == 10) break;
     }
     if (seed % 100 == 0) {  // the same seed again must be the same history
@@ -307,6 +310,11 @@ bool run_jobs(const Arguments& arguments, Totals& totals) {
     int result = -1;
   };
   std::vector<Child> children;
+  // Which history each is at, for the case that it does not come back from it.
+  void* const shared =
+      mmap(nullptr, arguments.jobs * sizeof(std::uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (shared == MAP_FAILED) return false;
+  auto* const at = static_cast<std::uint64_t*>(shared);
   std::fflush(stdout);
   for (std::uint64_t job = 0; job < arguments.jobs; ++job) {
     int ends[2];
@@ -314,7 +322,7 @@ bool run_jobs(const Arguments& arguments, Totals& totals) {
     const pid_t pid = fork();
     if (pid < 0) return false;
     if (pid == 0) {
-      const Totals share = run_share(arguments, job);
+      const Totals share = run_share(arguments, job, at[job]);
       const bool written = write(ends[1], &share, sizeof share) == static_cast<ssize_t>(sizeof share);
       _exit(written ? 0 : 1);
     }
@@ -322,12 +330,17 @@ bool run_jobs(const Arguments& arguments, Totals& totals) {
     children.push_back({pid, ends[0]});
   }
   bool good = true;
-  for (const Child& child : children) {
+  for (std::size_t job = 0; job < children.size(); ++job) {
+    const Child& child = children[job];
     Totals share;
-    good = read(child.result, &share, sizeof share) == static_cast<ssize_t>(sizeof share) && good;
+    const bool told = read(child.result, &share, sizeof share) == static_cast<ssize_t>(sizeof share);
     close(child.result);
     int status = 0;
-    good = waitpid(child.pid, &status, 0) == child.pid && status == 0 && good;
+    const bool ended = waitpid(child.pid, &status, 0) == child.pid && status == 0;
+    if (!told || !ended) {
+      fmt::print("a part of the run ended by itself, with status {:#x}, at seed {}\n", status, at[job]);
+      good = false;
+    }
     totals.histories += share.histories;
     totals.events += share.events;
     totals.broken += share.broken;
@@ -378,7 +391,6 @@ int main(int argc, char** argv) {
   Totals totals;
   const std::uint64_t kept = run_regressions(totals);
   const bool complete = run_jobs(*arguments, totals);
-  if (!complete) fmt::print("a part of the run ended by itself\n");
   fmt::print("{} schedules that failed once, {} histories, {} events, {} failed\n", kept, totals.histories,
              totals.events, totals.broken);
   std::uint64_t missing = 0;
