@@ -235,7 +235,8 @@ bool Checker::group_lacks_majority(std::uint32_t group) const {
 }
 
 bool Checker::is_stranded(LineageIndex lineage) const {
-  return is_forgotten(lineage) && !has_majority(*newest_view(lineage));
+  const wire::View* newest = newest_view(lineage);
+  return newest != nullptr && is_forgotten(lineage) && !has_majority(*newest);
 }
 
 bool Checker::group_is_stranded(std::uint32_t group) const {
