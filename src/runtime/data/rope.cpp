@@ -12,10 +12,12 @@ constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did 
 constexpr double buffer_bytes = 3.5e6;  // that a strand has under way with the usual send buffer of 4 MiB
 constexpr double counted_for = 1.05;
 constexpr std::uint64_t little_bytes = 64U << 10;  // under way between operations: acknowledgements, pings
-constexpr double step_up = 1.04;                   // a round trip without a queue
-constexpr double step_down = 0.85;                 // at most
-constexpr double kept_up = 0.95;                   // what is delivered, of the pace: then the pace is what limits it
-constexpr double queue_part = 1.04;                // of the round trip, and
+constexpr double step_up = 0.04;                   // a round trip without a queue
+constexpr double step_up_max = 0.25;
+constexpr std::uint32_t steps_alike = 5;  // then each is larger: what was known of the way is no longer so
+constexpr double step_down = 0.85;        // at most
+constexpr double kept_up = 0.95;          // what is delivered, of the pace: then the pace is what limits it
+constexpr double queue_part = 1.04;       // of the round trip, and
 constexpr double queue_us = 3000;
 constexpr double drain_rtts = 4;
 constexpr double drain_min = 0.01;
@@ -105,8 +107,12 @@ void Rope::judge(std::int64_t now_us) {
     // So much less that the queue has gone within some round trips.
     const double drain = std::clamp((rtt_us - floor_us) / (drain_rtts * floor_us), drain_min, drain_max);
     pace_ = std::clamp((1 - drain) * rate, step_down * pace_, pace_);
+    steps_ = 0;
   } else if (!queue && rate > kept_up * pace_) {
-    pace_ *= step_up;
+    const std::uint32_t further = ++steps_ > steps_alike ? steps_ - steps_alike : 0;
+    pace_ *= 1 + std::min(step_up * (1 + further), step_up_max);
+  } else if (queue) {
+    steps_ = 0;
   }
   // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver,
   // unless they delivered more before.

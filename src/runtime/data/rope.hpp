@@ -71,7 +71,8 @@ class Rope {
   double rate_ = 0;
   double pace_ = 0;  // of all; 0: the limit is not known yet
   double grown_ = 0;
-  std::uint32_t flat_ = 0;  // round trips without growth
+  std::uint32_t flat_ = 0;   // round trips without growth
+  std::uint32_t steps_ = 0;  // round trips in which the pace grew, without a queue in between
   std::int64_t judged_us_ = 0;
 
   std::uint32_t wanted_ = strands_near;

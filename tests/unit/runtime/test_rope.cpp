@@ -157,6 +157,20 @@ TEST_CASE("the pace follows the way, and no queue stands", "[rope]") {
   CHECK(paced(rope, way.strands.size()) > 0.95 * way.rate);
 }
 
+TEST_CASE("a way that has become wider is soon full again", "[rope]") {
+  Way way{.rate = 15 * mega};
+  Rope rope;
+  way.pass(rope, 6);
+  CHECK(paced(rope, way.strands.size()) < 20 * mega);
+  way.rate = 120 * mega;
+  way.pass(rope, 3);  // 4 % a round trip would take it to 50
+  CHECK(paced(rope, way.strands.size()) > 100 * mega);
+  way.queue_max = 0;
+  way.pass(rope, 5);
+  CHECK(paced(rope, way.strands.size()) < 140 * mega);
+  CHECK(way.queue_max < 0.3 * way.rate * 0.1);
+}
+
 TEST_CASE("what a slow strand cannot use goes to the others", "[rope]") {
   Rope rope;
   Way way{.strand_max = 60 * mega, .single = {2 * mega}};
