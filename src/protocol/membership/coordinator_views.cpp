@@ -280,6 +280,7 @@ void Coordinator::install_if_agreed(std::uint32_t group_id, Group& group, const 
 }
 
 void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
+  const bool led = !needs_majority(group) || majority_present(group);
   const wire::Install install = std::move(group.pending->install);
   group.pending.reset();
   // Those whom only another coordinator has met may have heard of the view from that one, and notice late that it is
@@ -316,6 +317,8 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
   group.settled = true;
   actions.push_back(Note{false, fmt::format("group {}: view {} with {} members ({} departed)", group_id,
                                             group.view.number, group.view.members.size(), install.departures.size())});
+  // Those who are here may be no majority of the view before, and one of this.
+  if (!led && majority_present(group)) await_absent(group_id, group, env);
   weigh_absent(group_id, group);
   // A verdict was about the view before: where another coordinator's proposal had to come first, those who accused each
   // other may have gone. And who has gone may have been the one by whom others reached each other.

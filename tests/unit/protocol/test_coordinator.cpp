@@ -539,6 +539,50 @@ TEST_CASE("a verdict of a coordinator that loses its majority is none any more w
   CHECK(f.machine.view(0)->number == number + 1);
 }
 
+// One of three is dead and another asleep: what the third agrees to must wait, and it is sent to look elsewhere.
+TEST_CASE("a view that gives the coordinator its majority back is no reason to hurry", "[protocol]") {
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1, 2, 3}));
+  for (const ConnId conn : {1U, 2U, 3U}) f.come(conn, old, std::nullopt);
+  const auto answer = [&](ConnId conn) {
+    f.receive(conn, wire::SealReply{f.got<wire::Seal>(conn).back().term, f.machine.view(0)->number, {}, {}, {}});
+  };
+  for (const ConnId conn : f.here) answer(conn);
+  f.here = {1, 3};
+  f.die(2).step(Coordinator::Tick{});
+  f.hold_accepts = true;
+  for (const ConnId conn : f.here) answer(conn);
+  f.receive(3, f.proposals.back().second);
+  f.here = {3};  // member 1 falls asleep
+  f.wait(4 * timeout);
+  REQUIRE(f.closed.contains(3));
+  REQUIRE(f.members() == Ids{1, 2, 3});
+  f.hold_accepts = false;
+  wire::Hello back = protocol_test::hello(1);
+  back.lineage = old.lineage;
+  back.view = f.machine.view(0)->number;
+  back.addresses = 3;
+  f.proposals.clear();
+  f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, back);
+  f.here = {11};
+  REQUIRE(f.members() == Ids{1, 3});
+  // Every other coordinator of the list may keep member 3 for half a timeout before it comes back here.
+  f.wait(timeout / 2 * 3);
+  CHECK(f.got<wire::Seal>(11).empty());
+  SECTION("it does") {
+    back.peer = peer(3);
+    f.step(Coordinator::Opened{13, "10.0.0.1"}).receive(13, back);
+    f.here = {11, 13};
+    f.wait(3 * timeout);
+    CHECK(f.members() == Ids{1, 3});
+  }
+  SECTION("it does not") {
+    f.wait(2 * timeout);
+    answer(11);
+    CHECK(f.members() == Ids{1});
+  }
+}
+
 TEST_CASE("who may look for another coordinator has longer to come back", "[protocol]") {
   Fixture f;
   const bool several = GENERATE(false, true);
