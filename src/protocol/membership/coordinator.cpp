@@ -111,7 +111,10 @@ void Coordinator::forgive(Millis stopped, const Env& env) {
     if (peer.absent_at) shift(*peer.absent_at);
   }
   for (auto& [id, group] : groups_) {
-    if (group.recovery) shift(group.recovery->since);
+    if (group.recovery) {
+      shift(group.recovery->since);
+      for (auto& [peer, away] : group.recovery->away) shift(away.since);
+    }
     if (group.minority_since) shift(*group.minority_since);
   }
 }
@@ -479,7 +482,12 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     if (forming) drop_pending(group_id, group, actions);
   } else {
     const bool met = peer.phase == Phase::waiting;
-    if (group.recovery) group.recovery->replies.erase(id);
+    if (group.recovery) {
+      group.recovery->replies.erase(id);
+      if (peer.phase == Phase::returning && !final && group.recovery->away.size() < config_.peers_max) {
+        group.recovery->away[id] = {env.now, was_asleep(env) ? std::nullopt : std::optional(env.now), why};
+      }
+    }
     peers_.erase(id);
     if (met) forget(group_id, id, actions);
     const bool empty =

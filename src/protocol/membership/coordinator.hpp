@@ -114,7 +114,6 @@ class Coordinator {
     std::uint32_t min_size = 1;
     wire::PeerInfo info;
     std::uint32_t addresses = 1;           // of coordinators that it knows
-    std::uint64_t passed = 0;              // admission points, when it came back
     std::uint64_t arrival = 0;             // order of Join
     std::set<PeerId> connected;            // reported by this peer as the dialling end
     std::map<PeerId, Millis> unreachable;  // members it suspects, and when it last said so
@@ -176,6 +175,14 @@ class Coordinator {
     std::set<PeerId> named;  // in a proposal that members have accepted: newcomers among them may be needed
     Millis told_at = 0;
     std::optional<wire::Install> logged{};  // the last in the log, which may never have been announced
+    bool gone_on = false;                   // it was not: a member of the view before is past its point
+    // Came back, and lost the connection again: what a member has that is away.
+    struct Away {
+      Millis since = 0;
+      std::optional<Millis> conn_ended_at;
+      std::string why;
+    };
+    std::map<PeerId, Away> away{};
     // It counts, whoever comes now: the log is to say so before anybody is told.
     enum class Counts : std::uint8_t { unknown, writing, failed, yes } counts = Counts::unknown;
     [[nodiscard]] bool is_writing(std::uint64_t number) const {

@@ -103,6 +103,10 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     return;
   }
   group.recovery->replies.erase(hello.peer);
+  group.recovery->away.erase(hello.peer);
+  if (const auto& logged = group.recovery->logged; logged && hello.view + 1 == logged->view.number) {
+    group.recovery->gone_on = group.recovery->gone_on || hello.passed >= logged->admit_target;
+  }
   add_returning(conn, hello, env, actions);
   raise_term(group, hello.promised);
   ask_returning(group, hello.group, actions);
@@ -133,7 +137,6 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, const Env
   peer.group = hello.group;
   peer.phase = Phase::returning;
   peer.addresses = hello.addresses;
-  peer.passed = hello.passed;
   peer.info.name = hello.name;
   peer.back_at = env.now;
   conns_.at(conn).peer = hello.peer;
@@ -209,7 +212,9 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   }
   const auto timeout = static_cast<Millis>(config_.peer_timeout_ms);
   const bool waited = env.now - recovery.since >= timeout;
-  if (newest == nullptr && recovery.logged && waited) newest = &*recovery.logged;  // none of them is left
+  const bool expected = std::any_of(recovery.away.begin(), recovery.away.end(),
+                                    [&](const auto& item) { return env.now - item.second.since < timeout; });
+  if (newest == nullptr && recovery.logged && waited && !expected) newest = &*recovery.logged;  // none of them is left
   std::set<PeerId> present;
   std::string missing;
   bool enough = false;
@@ -240,11 +245,8 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
     enough = enough || recovery.logged.has_value();
     if (missing.empty() || (waited && enough)) {
       if (recovery.logged && newest->view.number + 1 == recovery.logged->view.number) {
-        const bool gone_on = std::any_of(recovery.replies.begin(), recovery.replies.end(), [&](const auto& item) {
-          return peers_.at(item.first).passed >= recovery.logged->admit_target;
-        });
-        // It cannot have been announced if they have; else it may have been, and they still stand there.
-        if (!gone_on || recovery.counts != Recovery::Counts::unknown) newest = &*recovery.logged;
+        // It cannot have been announced if they have gone on; else it may have been, and they still stand there.
+        if (!recovery.gone_on || recovery.counts != Recovery::Counts::unknown) newest = &*recovery.logged;
       }
       if (recovery.logged && newest == &*recovery.logged && recovery.counts != Recovery::Counts::yes) {
         if (recovery.counts == Recovery::Counts::unknown) confirm(group_id, recovery, actions);
@@ -255,8 +257,18 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       const bool logged = recovery.logged.has_value();
       const Millis least = logged && !config_.arbiter ? 0 : timeout;
       const Millis since = recovery.since + std::max(least, search_time(group_id, install.view.rule));
+      const auto away = std::move(recovery.away);
       group.recovery.reset();
       adopt_view(group_id, group, install, since);
+      // Whoever was here has its time from when it went; unless the others saw its process end.
+      for (const auto& [id, last] : away) {
+        auto peer = peers_.find(id);
+        if (peer == peers_.end() || peer->second.conn != 0 || !contains(group.view, id)) continue;
+        peer->second.absent_at = std::max(since, last.since + search_time(group_id, install.view.rule));
+        peer->second.conn_ended_at = last.conn_ended_at;
+        peer->second.absent_why = last.why;
+      }
+      weigh_absent(group_id, group);
       actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
                                                install.view.number, present.size(), install.view.members.size())});
       for (const auto& member : group.view.members) {

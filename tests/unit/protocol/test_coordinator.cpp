@@ -1209,6 +1209,65 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     REQUIRE(f.got<wire::Refuse>(4).size() == 1);
     CHECK(f.got<wire::Refuse>(4)[0].text == "group 0 is not led here yet");
   }
+  const auto wait = [&](Millis until, std::initializer_list<ConnId> here) {
+    while (f.now < until) {
+      f.now += heartbeat;
+      for (const ConnId conn : here) f.receive(conn, wire::Heartbeat{1});
+      f.step(Coordinator::Tick{});
+    }
+  };
+  const Millis began = f.now;
+  SECTION("the only one that has come back loses its connection just before the others are given up") {
+    come_back(1, logged, 7);
+    answer(1, logged);
+    wait(began + timeout - heartbeat, {1});
+    f.step(Coordinator::Closed{1, "reset"});
+    wait(began + timeout + heartbeat, {});
+    CHECK(f.members().empty());
+    wire::Hello again = hello(1);
+    again.lineage = logged.view.lineage;
+    again.view = logged.view.number;
+    again.passed = 7;
+    f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, again);
+    answer(11, logged);
+    CHECK(f.members() == Ids{1, 2, 3});
+    wait(f.now + heartbeat, {11});
+    f.answer_seal(11);
+    CHECK(f.members() == Ids{1});
+    CHECK(f.got<wire::Refuse>(11).empty());
+  }
+  SECTION("one that has gone on loses its connection just before the others are given up") {
+    come_back(1, before, 9);
+    come_back(2, before, 6);
+    answer(1, before);
+    wait(began + timeout - heartbeat, {1, 2});
+    f.step(Coordinator::Closed{1, "reset"});
+    answer(2, before);
+    wait(began + timeout + heartbeat, {2});
+    CHECK(f.members() == Ids{1, 2});
+    CHECK(f.machine.view(0)->number == 4);
+    f.answer_seal(2);
+    CHECK(f.members() == Ids{1, 2});
+    SECTION("and is lost when it has been away for the timeout") {
+      wait(began + 2 * timeout + heartbeat, {2});
+      CHECK(f.members() == Ids{2});
+    }
+    SECTION("and at once when its process has ended") {
+      f.receive(2, wire::LinkLost{peer(1)});
+      f.answer_seal(2);
+      CHECK(f.members() == Ids{2});
+    }
+    SECTION("and is back in time") {
+      wire::Hello again = hello(1);
+      again.lineage = logged.view.lineage;
+      again.view = before.view.number;
+      again.passed = 9;
+      f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, again);
+      f.answer_seal(11);
+      CHECK(f.members() == Ids{1, 2});
+      CHECK(f.machine.view(0)->number == 5);
+    }
+  }
   SECTION("one of them has it") {
     come_back(1, before, 6);
     come_back(2, logged, 7);
