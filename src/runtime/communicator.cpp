@@ -423,7 +423,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   handler.on_closed = [this](const Status& why) { on_control_closed(why); };
   control_ = std::make_unique<ControlChannel>(*loop_, std::move(stream), options, std::move(handler));
   control_->raise_limit();
-  engine_->step(Member::ControlOpened{asked_all});
+  engine_->step(Member::ControlOpened{asked_all, failures_});
 }
 
 void Communicator::Control::on_control_closed(const Status& why) {

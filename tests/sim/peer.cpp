@@ -230,7 +230,7 @@ void Peer::control_opened(Network::ConnId id, std::uint32_t coordinator) {
     control_closed(id, "no message");
   });
   if (machine_.is_member() && is_sealed()) world_.counters.count(Sometimes::returned_sealed);
-  event(Member::ControlOpened{asked_all});
+  event(Member::ControlOpened{asked_all, failures_});
 }
 
 void Peer::control_closed(Network::ConnId id, const std::string& why) {

@@ -51,11 +51,14 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
                                                      : LineageId{};
   const bool same = unknown || hello.lineage.is_zero() || hello.lineage == lineage;
   if (!same || (unknown && config_.arbiter)) {
-    // One that knows no other coordinator would ask for ever.
+    // One that knows no other coordinator would ask for ever. One that knows several has to hear it of all of them:
+    // this one has no word about that lineage, and names its own.
     const bool last_word = hello.addresses <= 1 && !config_.arbiter;
+    const bool occupied = hello.view != 0 && !config_.arbiter && leads(hello.group);
     actions.push_back(Note{true, fmt::format("refused {}: it belongs to another group {}", hello.name, hello.group)});
     actions.push_back(Send{
-        conn, wire::Refuse{hello.lineage, static_cast<std::uint32_t>(last_word ? Code::EXPELLED : Code::NO_COORDINATOR),
+        conn, wire::Refuse{last_word || !occupied ? hello.lineage : group.view.lineage,
+                           static_cast<std::uint32_t>(last_word || occupied ? Code::EXPELLED : Code::NO_COORDINATOR),
                            fmt::format("another group was formed here under the number {}: the coordinator lost its "
                                        "memory of this one (give it a --log-dir)",
                                        hello.group)}});

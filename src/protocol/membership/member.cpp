@@ -32,6 +32,7 @@ std::optional<Millis> Member::next_deadline() const {
 void Member::on(const ControlOpened& event, const Env& env, Actions& actions) {
   control_up_ = true;
   welcomed_ = false;
+  failures_ = event.failures;
   heard_ = env.now;
   last_tick_ = env.now;
   next_heartbeat_ = env.now + heartbeat_ms_;
@@ -112,6 +113,7 @@ void Member::on(const ControlReceived& event, const Env& env, Actions& actions) 
 
 void Member::on_welcome(const wire::Welcome& welcome, const Env& env, Actions& actions) {
   welcomed_ = true;
+  others_ = 0;
   heartbeat_ms_ = std::max<std::uint32_t>(1, welcome.heartbeat_ms);
   peer_timeout_ms_ = std::max<std::uint32_t>(heartbeat_ms_, welcome.peer_timeout_ms);
   next_heartbeat_ = env.now + heartbeat_ms_;
@@ -137,6 +139,15 @@ void Member::on_refuse(const wire::Refuse& refuse, const Env& env, Actions& acti
   const bool competent = refuse.lineage == view().lineage || config_.addresses <= 1;
   if (phase_ == Phase::member && code == Code::EXPELLED && competent) {
     return end(Code::EXPELLED, refuse.text, actions);
+  }
+  if (phase_ == Phase::member && code == Code::EXPELLED) {
+    // Led by one that leads another group. Where all addresses are, one after the other, this group is led nowhere, and
+    // whoever stands at an admission point would stand there for ever.
+    others_ = others_ != 0 && others_next_ == failures_ ? others_ + 1 : 1;
+    others_next_ = failures_ + 1;
+    if (others_ >= config_.addresses) {
+      return end(Code::EXPELLED, "every coordinator leads another group by now: " + refuse.text, actions);
+    }
   }
   actions.push_back(CloseControl{refuse.text});
   if (phase_ == Phase::joining) {

@@ -29,8 +29,9 @@ struct MemberConfig {
 class Member {
  public:
   // Facts.
-  struct ControlOpened {     // a connection to a coordinator is up
-    bool asked_all = false;  // all others were asked, and none leads the group
+  struct ControlOpened {         // a connection to a coordinator is up
+    bool asked_all = false;      // all others were asked, and none leads the group
+    std::uint64_t failures = 0;  // attempts since a coordinator last welcomed this peer, one address after the other
   };
   struct ControlReceived {
     wire::Message message;
@@ -167,6 +168,10 @@ class Member {
   bool welcomed_ = false;
   bool joined_sent_ = false;
   bool leaving_ = false;
+  std::uint64_t failures_ = 0;  // when this connection was opened
+  // Coordinators that lead another group, one address after the other: how many, and the attempt after the last one.
+  std::uint64_t others_ = 0;
+  std::uint64_t others_next_ = 0;
   wire::Term promised_;                    // obeys no lower one
   std::optional<wire::Install> accepted_;  // agreed to as the next view
   wire::Install last_;                     // how the view was installed

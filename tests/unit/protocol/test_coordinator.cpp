@@ -219,7 +219,23 @@ TEST_CASE("strangers and their mistakes", "[protocol]") {
     wire::Hello claim = hello(9);
     claim.lineage.low = 99;
     claim.view = 4;
-    f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
+    SECTION("that knows no other coordinator") {
+      f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
+      CHECK(refused(9).code == static_cast<std::uint32_t>(Code::EXPELLED));
+      CHECK(refused(9).lineage == claim.lineage);
+    }
+    SECTION("that knows several: it is told who leads here") {
+      claim.addresses = 2;
+      f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
+      CHECK(refused(9).code == static_cast<std::uint32_t>(Code::EXPELLED));
+      CHECK(refused(9).lineage == f.machine.view(0)->lineage);
+    }
+    SECTION("that is no member yet: others may have let it in") {
+      claim.addresses = 2;
+      claim.view = 0;
+      f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
+      CHECK(refused(9).code == static_cast<std::uint32_t>(Code::NO_COORDINATOR));
+    }
     CHECK(refused(9).text.find("another group was formed here") == 0);
   }
   SECTION("too many") {

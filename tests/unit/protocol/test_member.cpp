@@ -194,6 +194,41 @@ TEST_CASE("a member that lost its connection learns what became of it", "[protoc
     f.step(Member::Unreachable{peer(2), "gone"});
     CHECK(f.actions.empty());
   }
+  SECTION("all coordinators lead other groups") {  // found by the simulator
+    const auto other = [&](std::uint64_t failures, std::uint64_t lineage) {
+      f.step(Member::ControlOpened{true, failures});
+      wire::Refuse refuse{{}, static_cast<std::uint32_t>(Code::EXPELLED), "another group"};
+      refuse.lineage.low = lineage;
+      f.receive(refuse);
+    };
+    other(0, 77);
+    CHECK(f.machine.is_member());
+    CHECK(f.count<Member::CloseControl>() == 1);
+    SECTION("one after the other: this one is led nowhere") {
+      other(1, 78);
+      REQUIRE(all<Member::Ended>(f.actions).size() == 1);
+      CHECK(all<Member::Ended>(f.actions)[0].code == Code::EXPELLED);
+      CHECK(all<OpFailed>(f.actions).at(0).code == Code::EXPELLED);
+    }
+    SECTION("but one of them did not answer") {
+      other(2, 77);
+      CHECK(f.machine.is_member());
+      other(3, 78);
+      CHECK(f.machine.is_ended());
+    }
+    SECTION("but one of them leads nothing") {
+      f.step(Member::ControlOpened{true, 1});
+      f.receive(wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), "no majority"});
+      other(2, 77);
+      CHECK(f.machine.is_member());
+    }
+    SECTION("but one has taken it in meanwhile") {
+      f.step(Member::ControlOpened{true, 1});
+      f.receive(wire::Welcome{run(), heartbeat, timeout, "10.0.0.1", false}).step(Member::ControlClosed{"reset"});
+      other(1, 78);
+      CHECK(f.machine.is_member());
+    }
+  }
   SECTION("one that says nothing is given up") {  // found by the simulator
     const Millis connected = f.now;
     while (f.count<Member::CloseControl>() == 0) {
