@@ -145,13 +145,15 @@ class Engine {
   Verdict on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why);
   bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                 std::string& why);
-  // False: these bytes were not taken, and nobody else brings them now.
+  // False: these bytes were not taken, and nobody has them: they must come again.
   bool on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
   bool on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why);
   // Payloads that an operation wants in one piece: notes, and blocks of shared state with their hash.
   bool on_whole(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, const kernels::Digest& digest,
                 std::string& why);
   void on_discarded(Strand& strand, const wire::FrameHeader& header);
+  // The same for a unit whose sink was taken away in between. False: nobody has it; it must come again.
+  bool on_dropped(Strand& strand, const wire::FrameHeader& header);
   // A relay frame is here whole: it is passed on, or an answer, or brings a frame that is to be read like any other.
   enum class Brought : std::uint8_t { nothing, frame, refuse };
   Brought on_relay(Strand& strand, const wire::FrameHeader& header, const ByteBuffer& payload, wire::Relay& relay,

@@ -171,12 +171,15 @@ bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span
 bool Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest) {
   const Lock lock(mutex_);
   const std::size_t bytes = sink.bytes();
+  OpRun& op = *sink.op;
+  const bool current = !op.ended && op.attempt.load() == sink.attempt;
+  const std::size_t unit = op.unit_index(sink.slice, sink.step);
+  const bool taken_over = current && op.receiving[unit] != &strand;
+  if (taken_over && op.received[unit] == 0 && !strand.relays()) return false;
   taken_in(strand, bytes);
   metrics_.bytes_received += bytes;
-  OpRun& op = *sink.op;
-  if (op.ended || op.attempt.load() != sink.attempt) return true;
-  const std::size_t unit = op.unit_index(sink.slice, sink.step);
-  if (op.receiving[unit] != &strand) return op.received[unit] != 0;
+  if (!current) return true;
+  if (taken_over) return op.received[unit] != 0;
   op.bytes_received += bytes;
   op.partners[op.from(sink.step)].data_ms = io::now_ms();
   if (sink.digests) op.digest.combine(digest);
@@ -218,6 +221,22 @@ void Engine::on_discarded(Strand& strand, const wire::FrameHeader& header) {
   if (header.type == wire::FrameType::ack) return;
   const Lock lock(mutex_);
   taken_in(strand, header.length);
+}
+
+// Another strand had brought this unit's header since. That may have been a connection which the other end has given
+// up, read late, and half of the unit is all that ever comes there: what nobody has in whole must not be acknowledged.
+bool Engine::on_dropped(Strand& strand, const wire::FrameHeader& header) {
+  const Lock lock(mutex_);
+  const OpRun* const op = find(header.key);
+  const bool open = op != nullptr && op->laid_out && !op->restoring && op->epoch == header.epoch &&
+                    op->sync() == nullptr && header.check == op->check;
+  if (open && op->received[op->unit_index(header.slice, header.step)] == 0) {
+    if (!strand.relays()) return false;
+    taken_in(strand, header.length);
+    return false;
+  }
+  taken_in(strand, header.length);
+  return true;
 }
 
 // Acknowledgements let the other end forget frames that it would have to send again if this connection were lost.

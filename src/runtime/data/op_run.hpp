@@ -91,6 +91,7 @@ struct Sink {
   bool divide = false;
   std::uint32_t divisor = 1;
   bool digests = false;  // what is in dst afterwards is final
+  bool dropped = false;  // discards what it was to take, since another strand brings it
   std::uint64_t piece = 0;
   std::size_t taken = 0;  // elements
   ByteBuffer whole;       // no sink at all: the payload is wanted in one piece

@@ -480,8 +480,10 @@ void Strand::begin_frame() {
       const std::lock_guard hold(guard);
       // The sink may have been taken away between the engine's answer and this line, for another attempt or because
       // another strand brings the unit.
-      if (drops_.load() != drops || (sink.op && sink.op->attempt.load() != sink.attempt)) sink = Sink{};
+      const bool dropped = drops_.load() != drops && verdict == Engine::Verdict::sink;
+      if (dropped || (sink.op && sink.op->attempt.load() != sink.attempt)) sink = Sink{};
       sink_ = std::move(sink);
+      sink_.dropped = dropped;
       break;
     }
     case Engine::Verdict::stash:
@@ -553,10 +555,17 @@ void Strand::frame_complete() {
       if (sink.mode != Sink::Mode::discard && sink.count == 0) sink.save();
       if (sink.mode != Sink::Mode::discard && sink.digests) digest = sink.digest();
     }
-    if (sink.mode == Sink::Mode::discard) {
+    bool taken = true;
+    if (sink.mode != Sink::Mode::discard) {
+      taken = engine_.on_unit(*this, sink, digest);
+    } else if (sink.dropped) {
+      taken = engine_.on_dropped(*this, header_);
+    } else {
       engine_.on_discarded(*this, header_);
-    } else if (!engine_.on_unit(*this, sink, digest)) {
+    }
+    if (!taken) {
       untaken_ = true;
+      if (!relays()) fail("another connection brings the same, so that all of it has to come again");
     }
   }
 }
@@ -715,7 +724,9 @@ void Strand::detach(const OpRun& op, bool alone) {
 void Strand::drop_sink(const OpRun& op) {
   const std::lock_guard hold(guard);
   ++drops_;
-  if (sink_.op.get() == &op) sink_ = Sink{};
+  if (sink_.op.get() != &op) return;
+  sink_ = Sink{};
+  sink_.dropped = true;
 }
 
 std::deque<OutFrame> Strand::take_back() {
