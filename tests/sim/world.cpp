@@ -405,18 +405,21 @@ bool World::is_excused(std::uint32_t group) const {
   return !any_coordinator() || is_helpless(group) || checker.is_outside(group);
 }
 
+bool World::is_led(const Peer& peer) const {
+  return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
+    if (!address.host || coordinators[*address.host]->machine() == nullptr) return false;
+    const protocol::Coordinator& machine = *coordinators[*address.host]->machine();
+    return machine.leads(peer.group()) && machine.view(peer.group())->lineage == peer.machine().view().lineage;
+  });
+}
+
 // What has become of other members of the group, those of another lineage, is no excuse.
 bool World::is_excused(const Peer& peer) const {
   if (!peer.is_member()) return is_excused(peer.group());
   if (!any_coordinator() || checker.is_outside(peer.group())) return true;
   if (settings.group_rule() == wire::Rule::quorum && checker.lacks_majority(peer.lineage())) return true;
   if (settings.group_rule() == wire::Rule::alone && checker.is_stranded(peer.lineage())) return true;
-  const bool led = std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
-    if (!address.host || coordinators[*address.host]->machine() == nullptr) return false;
-    const protocol::Coordinator& machine = *coordinators[*address.host]->machine();
-    return machine.leads(peer.group()) && machine.view(peer.group())->lineage == peer.machine().view().lineage;
-  });
-  return !led && is_occupied(peer.group());
+  return !is_led(peer) && is_occupied(peer.group());
 }
 
 void World::data_started(Peer& peer, const wire::OpKey& key, std::uint64_t epoch, const wire::OpParams& params,

@@ -160,6 +160,8 @@ class World {
   // Whether this group can be led and its members be heard, as far as the faults say.
   [[nodiscard]] bool is_excused(std::uint32_t group) const;
   [[nodiscard]] bool is_excused(const Peer& peer) const;
+  // Whether a coordinator leads the group whose view this member has.
+  [[nodiscard]] bool is_led(const Peer& peer) const;
 
  private:
   [[nodiscard]] bool is_occupied(std::uint32_t group) const;
