@@ -42,7 +42,10 @@ class Network {
   // `hosts` namespaces, 10.77.0.1 and so on, and one more with the bridge, 10.77.0.254, which sees all of them.
   explicit Network(std::size_t hosts) {
     bridge_ = make();
-    in(bridge_, "ip link add br0 type bridge && ip addr add 10.77.0.254/24 dev br0 && ip link set br0 up");
+    in(bridge_,
+       "ip link add br0 type bridge && ip addr add 10.77.0.254/24 dev br0 && ip link set br0 up && "
+       "nft 'add table bridge parts\nadd chain bridge parts forward { type filter hook forward priority 0\n policy "
+       "accept\n }\n'");
     for (std::size_t i = 0; i < hosts; ++i) {
       hosts_.push_back(make());
       const std::string end = "h" + std::to_string(i);
@@ -72,6 +75,18 @@ class Network {
     cut(one, other);
     cut(other, one);
   }
+  // These groups of hosts hear nothing of one another, all from the same moment: whoever falls silent later than others
+  // could still help to remove them.
+  void partition(const std::vector<std::vector<std::size_t>>& sides) const {
+    std::string rules = "flush chain bridge parts forward\n";
+    for (const auto& one : sides) {
+      for (const auto& other : sides) {
+        if (&one == &other) continue;
+        rules += "add rule bridge parts forward ip saddr " + set(one) + " ip daddr " + set(other) + " drop\n";
+      }
+    }
+    in(bridge_, "nft '" + rules + "'");
+  }
   // ... is answered with a reset.
   void reset(std::size_t from, std::size_t to) const { rule(from, to, 0, "reject with tcp reset"); }
   // Everything reaches `host` again.
@@ -82,6 +97,7 @@ class Network {
   }
   void heal() const {
     for (std::size_t i = 0; i < hosts_.size(); ++i) heal(i);
+    in(bridge_, "nft flush chain bridge parts forward");
   }
   // A shell command in the namespace of a host; throws with what it said when it fails.
   void run(std::size_t host, const std::string& command) const { in(hosts_.at(host), command); }
@@ -92,6 +108,7 @@ class Network {
     try {
       const Network probe(1);
       probe.cut(0, 0);
+      probe.partition({{0}, {0}});
       return {};
     } catch (const std::exception& error) {
       return error.what();
@@ -120,6 +137,12 @@ class Network {
     std::array<char, 256> line{};
     while (fgets(line.data(), line.size(), shell) != nullptr) said += line.data();
     if (pclose(shell) != 0) throw std::runtime_error(command + ": " + said);
+  }
+
+  static std::string set(const std::vector<std::size_t>& hosts) {
+    std::string out;
+    for (const std::size_t host : hosts) out += (out.empty() ? "{ " : ", ") + address(host);
+    return out + " }";
   }
 
   void rule(std::size_t from, std::size_t to, std::uint16_t port, const std::string& verdict) const {

@@ -63,17 +63,6 @@ struct Cluster {
   Cluster(const Cluster&) = delete;
   Cluster& operator=(const Cluster&) = delete;
 
-  void cut(const std::vector<Side>& sides) const {
-    for (const Side& one : sides) {
-      for (const Side& other : sides) {
-        if (&one == &other) continue;
-        for (const std::size_t from : one) {
-          for (const std::size_t to : other) network.cut(from, to);
-        }
-      }
-    }
-  }
-
   Network network;
   std::vector<hawser_coordinator_t*> coordinators;
   std::string addresses;
@@ -164,7 +153,7 @@ TEST_CASE("cut in three, no part with a majority: nobody goes on, and when the n
   check_success(reduce(cluster, everybody, 60000), everybody);
   for (const std::vector<Side>& sides :
        {std::vector<Side>{{0, 1}, {2, 3}, {4}}, std::vector<Side>{{0}, {1, 4}, {2, 3}}}) {
-    cluster.cut(sides);
+    cluster.network.partition(sides);
     for (int round = 0; round < 2; ++round) {
       const Starvation starvation;
       for (const Outcome& outcome : reduce(cluster, everybody, deadline_ms)) {
@@ -186,7 +175,7 @@ TEST_CASE("cut in three, one part with a majority: it goes on alone, wherever th
     INFO("the first coordinator is on host " << first);
     const Cluster cluster({first, 1, 4});
     check_success(reduce(cluster, everybody, 60000), everybody);
-    cluster.cut({{0, 1, 2}, {3}, {4}});
+    cluster.network.partition({{0, 1, 2}, {3}, {4}});
     std::vector<Outcome> alone;
     in_threads(2, [&](std::uint32_t part) {
       if (part == 0) {
@@ -217,7 +206,7 @@ TEST_CASE("members are cut in three, but all reach the coordinator: some that ca
   if (unavailable()) return;
   const Cluster cluster;
   check_success(reduce(cluster, everybody, 60000), everybody);
-  cluster.cut({{0, 1}, {2, 3}, {4}});
+  cluster.network.partition({{0, 1}, {2, 3}, {4}});
   const std::vector<Outcome> outcomes = reduce(cluster, everybody, 60000);
   Side left;
   for (std::size_t host = 0; host < size; ++host) {
