@@ -303,15 +303,14 @@ void divide_integer_entry(void* data, std::size_t count, std::uint32_t divisor) 
 
 template <class Isa, class T, class Unsigned>
 void mean_integer_entry(void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor) {
+  if (divisor == 1) {
+    using Element = Plain<Unsigned, Isa::vector_bytes / sizeof(T)>;
+    return reduce_entry<Sum, Unsigned, Element, Element, Element>(dst, a, b, count);
+  }
   Bytes* const out = static_cast<Bytes*>(dst);
   const Bytes* const x = static_cast<const Bytes*>(a);
   const Bytes* const y = static_cast<const Bytes*>(b);
   const FloatEnvironment environment;
-  if (divisor == 1) {
-    constexpr std::size_t lanes = Isa::vector_bytes / sizeof(T);
-    using Element = Plain<Unsigned, lanes>;
-    return zip<Element, Element, Element>(out, x, y, count, Applied<Sum, Unsigned, lanes>{});
-  }
   if (sizeof(T) == 1 && divisor > 255) {
     if (count != 0) __builtin_memset(dst, 0, count);
     return;

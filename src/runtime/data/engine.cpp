@@ -368,7 +368,7 @@ void Engine::announce(OpRun& op) {
   HAWSER_KILL_POINT("op.begin");
   if (op.participants.size() > 1) {
     if (!op.begins_with_data()) {
-      for (const std::uint32_t rank : op.audience()) say_begin(op, rank);
+      say_begin(op, op.audience());
     }
     if (auto it = begun_.find(op.key); it != begun_.end()) {
       const Begun begun = std::move(it->second);
@@ -399,9 +399,12 @@ void Engine::announce(OpRun& op) {
   take_stash(op);
 }
 
-void Engine::say_begin(OpRun& op, std::uint32_t rank) {
-  send_small(links_[op.participants[rank]], {.type = wire::FrameType::begin, .epoch = op.epoch, .key = op.key},
-             wire::encode_begin({op.params, op.weights[op.rank]}));
+void Engine::say_begin(const OpRun& op, const std::vector<std::uint32_t>& to) {
+  const auto payload = wire::encode_begin({op.params, op.weights[op.rank]});
+  for (const std::uint32_t rank : to) {
+    send_small(links_[op.participants[rank]], {.type = wire::FrameType::begin, .epoch = op.epoch, .key = op.key},
+               payload);
+  }
 }
 
 // What was sent before its receivers said Begin no longer counts.
@@ -725,10 +728,10 @@ void Engine::take_stash(OpRun& op) {
 // Whether a data frame is a unit that this operation still needs. Bytes of a call with other parameters are not: a
 // Begin ends the operation by name, that of the sender or, where it says none, the one that it is told here. A frame
 // that fits no schedule is a mistake of the peer.
-bool Engine::wanted(OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) {
+bool Engine::wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why) {
   if (header.check != op.check) {
     const auto rank = op.rank_of(from);
-    if (op.begins_with_data() && rank) say_begin(op, *rank);
+    if (op.begins_with_data() && rank) say_begin(op, {*rank});
     return false;
   }
   if (header.slice >= op.schedule.slices() || !op.schedule.receives(header.step) ||

@@ -280,7 +280,7 @@ class Engine {
   void unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step);
   void enqueue(OpRun& op, OpRun::Unit unit);
   void partner_begun(OpRun& op, std::uint32_t rank, double weight);
-  void say_begin(OpRun& op, std::uint32_t rank);
+  void say_begin(const OpRun& op, const std::vector<std::uint32_t>& to);  // ranks
   void return_credit(OpRun& op);
   void encode(OpRun& op);   // the contribution of a coded operation, on the thread that starts it
   void release(OpRun& op);  // units of slices that are encoded and within the window
@@ -312,7 +312,7 @@ class Engine {
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
   void send_small(Link& link, wire::FrameHeader header, std::vector<std::uint8_t> payload);
   void queue_unit(Link& link, OpRun& op, OpRun::Unit unit);  // of the current attempt
-  bool wanted(OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why);
+  bool wanted(const OpRun& op, PeerId from, const wire::FrameHeader& header, std::string& why);
   void copy_locally(const std::shared_ptr<OpRun>& op);
   void copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, std::size_t at);
   void root_sent(OpRun& op, const OutFrame& frame);

@@ -230,13 +230,9 @@ bool Engine::on_dropped(Strand& strand, const wire::FrameHeader& header) {
   const OpRun* const op = find(header.key);
   const bool open = op != nullptr && op->laid_out && !op->restoring && op->epoch == header.epoch &&
                     op->sync() == nullptr && header.check == op->check;
-  if (open && op->received[op->unit_index(header.slice, header.step)] == 0) {
-    if (!strand.relays()) return false;
-    taken_in(strand, header.length);
-    return false;
-  }
-  taken_in(strand, header.length);
-  return true;
+  const bool missing = open && op->received[op->unit_index(header.slice, header.step)] == 0;
+  if (!missing || strand.relays()) taken_in(strand, header.length);
+  return !missing;
 }
 
 // Acknowledgements let the other end forget frames that it would have to send again if this connection were lost.

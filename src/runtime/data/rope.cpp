@@ -99,6 +99,7 @@ void Rope::judge(std::int64_t now_us) {
   rate_ = std::max(rate, rate_ - (rate_ - rate) / 64);
   const auto floor_us = static_cast<double>(rtt_us_);
   const bool queue = rtt_us > floor_us * queue_part + queue_us || loss > loss_much;
+  if (queue) steps_ = 0;
   if (pace_ == 0) {
     flat_ = rate > 1.1 * grown_ ? 0 : flat_ + 1;
     grown_ = std::max(grown_, rate);
@@ -107,12 +108,9 @@ void Rope::judge(std::int64_t now_us) {
     // So much less that the queue has gone within some round trips.
     const double drain = std::clamp((rtt_us - floor_us) / (drain_rtts * floor_us), drain_min, drain_max);
     pace_ = std::clamp((1 - drain) * rate, step_down * pace_, pace_);
-    steps_ = 0;
   } else if (!queue && rate > kept_up * pace_) {
     const std::uint32_t further = ++steps_ > steps_alike ? steps_ - steps_alike : 0;
     pace_ *= 1 + std::min(step_up * (1 + further), step_up_max);
-  } else if (queue) {
-    steps_ = 0;
   }
   // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver,
   // unless they delivered more before.
