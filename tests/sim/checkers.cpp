@@ -209,6 +209,12 @@ void Checker::memory_lost(bool wrong) {
   }
 }
 
+bool Checker::is_found_again(const wire::Install& install) const {
+  return std::any_of(found_again_.begin(), found_again_.end(), [&](const wire::Install& found) {
+    return found.view == install.view && found.admit_target == install.admit_target;
+  });
+}
+
 bool Checker::has_majority(const wire::View& view) const {
   std::set<PeerId> living;
   for (const auto& member : view.members) {

@@ -62,6 +62,9 @@ class Checker {
   // What a coordinator that is the only one has decided may be unknown to the next. Wrong memory (an old copy of the
   // log) is worse than none.
   void memory_lost(bool wrong);
+  // Its write had failed and the next process finds it: members were told that nobody is let in and have gone on.
+  void found_again(const wire::Install& install) { found_again_.push_back(install); }
+  [[nodiscard]] bool is_found_again(const wire::Install& install) const;
   // It has a view that needs a majority and has none that lives; a lineage of this group has one.
   [[nodiscard]] bool lacks_majority(LineageIndex lineage) const;
   [[nodiscard]] bool group_lacks_majority(std::uint32_t group) const;
@@ -145,6 +148,7 @@ class Checker {
   std::set<LineageIndex> stragglers_;
   std::set<std::tuple<LineageIndex, std::uint64_t>> unaligned_;
   std::map<OpId, Op> ops_;
+  std::vector<wire::Install> found_again_;
 };
 
 }  // namespace hawser::sim

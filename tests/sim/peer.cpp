@@ -298,12 +298,15 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
   const wire::View before = machine_.view();
   if (install->view.number <= before.number) return event(Member::ControlReceived{message});
   if (before.number != 0 && install->view.number != before.number + 1) return event(Member::ControlReceived{message});
-  if (before.number != 0 && install->admit_target != 0 && install->admit_target <= points_) {
-    // A record whose write had failed counted, since nobody had come who had gone on: this one has no place in it.
-    disturb();
-    return event(Member::ControlReceived{message});
-  }
   world_.checker.installed(*this, before, *install);
+  // A record whose write had failed counted, since nobody had come in time who had gone on: this one is EXPELLED, for
+  // which something else must have happened to it. No other view comes to members that have passed its point.
+  if (before.number != 0 && install->admit_target != 0 && install->admit_target <= points_ &&
+      world_.checker.is_found_again(*install)) {
+    event(Member::ControlReceived{message});
+    if (state_ != State::gone) violation("{} stays in a view whose point it has passed", name_);
+    return;
+  }
   if (before.number == 0) {
     lineage_ = world_.checker.lineage_of(install->view.lineage);
     if (proposer_ && *proposer_ != coordinator_) world_.counters.count(Sometimes::joined_elsewhere);

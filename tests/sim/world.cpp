@@ -338,6 +338,7 @@ void World::restart_coordinator(std::uint32_t address, Memory memory, Micros del
   if (place.left_behind) {
     counters.count(Sometimes::failed_record_found);
     log.push_back(*std::exchange(place.left_behind, std::nullopt));
+    checker.found_again(log.back().second);
   }
   const std::size_t before = log.size();
   if (memory == Memory::none) log.clear();

@@ -217,7 +217,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   const bool waited = env.now - recovery.since >= timeout;
   const bool expected = std::any_of(recovery.away.begin(), recovery.away.end(),
                                     [&](const auto& item) { return env.now - item.second.since < timeout; });
-  if (newest == nullptr && recovery.logged && waited && !expected) newest = &*recovery.logged;  // none of them is left
+  const bool asked = std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
+    return item.second.group == group_id && item.second.phase == Phase::returning;
+  });
+  // None of them is left. Who is here has said how far it is, but may not have answered the last Seal.
+  if (newest == nullptr && recovery.logged && waited && !expected && !asked) newest = &*recovery.logged;
   std::set<PeerId> present;
   std::string missing;
   bool enough = false;
