@@ -13,6 +13,7 @@ namespace hawser::wire {
 namespace {
 
 constexpr std::array<std::uint8_t, 4> magic = {'H', 'W', 'S', 'D'};
+constexpr std::size_t payload_bytes_usual = 256;  // room is made for as much at once
 constexpr std::size_t version_at = 4;
 constexpr std::size_t type_at = 6;
 constexpr std::size_t zero_at = 7;
@@ -70,6 +71,7 @@ const char* type_name(FrameType type) {
 template <typename T>
 std::vector<std::uint8_t> encode_payload(const T& value) {
   std::vector<std::uint8_t> bytes;
+  bytes.reserve(payload_bytes_usual);
   Writer(bytes).item(value);
   return bytes;
 }

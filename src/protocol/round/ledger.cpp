@@ -16,6 +16,10 @@ using wire::OpKey;
 using wire::OpParams;
 using wire::OpPhase;
 
+bool takes_part(const wire::ViewMember& member, std::uint64_t generation) {
+  return member.joined <= generation || HAWSER_MUTANT(9);
+}
+
 bool contains(const wire::View& view, PeerId id) {
   return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
 }
@@ -57,7 +61,7 @@ std::string Ledger::who(PeerId id) const {
 std::vector<PeerId> Ledger::participants(std::uint64_t generation) const {
   std::vector<PeerId> out;
   for (const auto& member : view_.members) {
-    if (member.joined <= generation || HAWSER_MUTANT(9)) out.push_back(member.peer.id);
+    if (takes_part(member, generation)) out.push_back(member.peer.id);
   }
   return out;
 }
@@ -97,7 +101,8 @@ Result<OpKey> Ledger::start(std::uint64_t tag, const OpParams& params, Actions& 
       return Status(Code::PEER_LOST, lost);
     }
   }
-  const std::size_t present = participants(key.generation).size();
+  const auto present = std::count_if(view_.members.begin(), view_.members.end(),
+                                     [&](const auto& member) { return takes_part(member, key.generation); });
   if (present < params.min_participants) {
     early_.erase(key);
     return Status(Code::TOO_FEW,
@@ -160,8 +165,9 @@ void Ledger::say_done(const OpKey& key, Op& op, const wire::Digest128& digest, A
   say.key = key;
   say.epoch = view_.epoch;
   say.done.digest = digest;
-  for (const PeerId& id : participants(key.generation)) {
-    if (id != self_) say.to.push_back(id);
+  say.to.reserve(view_.members.size());
+  for (const auto& member : view_.members) {
+    if (member.peer.id != self_ && takes_part(member, key.generation)) say.to.push_back(member.peer.id);
   }
   // Only those who hear this Done learn of the commits it carries, so it must not carry those of a larger audience.
   while (!announce_.empty() && say.done.committed.size() < wire::done_committed_max &&
@@ -177,9 +183,9 @@ void Ledger::commit_if_all_done(const OpKey& key, Actions& actions) {
   if (it == ops_.end() || it->second.phase != OpPhase::done) return;
   Op& op = it->second;
   bool equal = true;
-  for (const PeerId& id : participants(key.generation)) {
-    if (id == self_) continue;
-    auto done = op.dones.find(id);
+  for (const auto& member : view_.members) {
+    if (member.peer.id == self_ || !takes_part(member, key.generation)) continue;
+    auto done = op.dones.find(member.peer.id);
     if (done == op.dones.end()) return;
     equal = equal && (done->second == op.digest || HAWSER_MUTANT(13));
   }
@@ -196,8 +202,8 @@ void Ledger::commit(const OpKey& key, Actions& actions) {
   auto it = ops_.find(key);
   Unstable record{it->second.params, it->second.digest, {}};
   const bool given_up = it->second.given_up;
-  for (const PeerId& id : participants(key.generation)) {
-    if (id != self_) record.waiting.insert(id);
+  for (const auto& member : view_.members) {
+    if (member.peer.id != self_ && takes_part(member, key.generation)) record.waiting.insert(member.peer.id);
   }
   ops_.erase(it);
   if (!record.waiting.empty()) {

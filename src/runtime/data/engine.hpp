@@ -162,7 +162,7 @@ class Engine {
   // Puts the next frames into the strand's queue; false: there are none, the strand is idle.
   bool fill(Strand& strand);
   // This frame has gone out whole.
-  void on_sent(Strand& strand, std::deque<OutFrame> frames);
+  void on_sent(Strand& strand, std::span<OutFrame> frames);
   void on_lost(Strand& strand, const std::string& why);
   // What the kernel says of the strand's way.
   struct Share {
@@ -324,7 +324,7 @@ class Engine {
   static bool carries_control(const Link& link, const Strand& strand);
   static bool carries_bulk(const Link& link, const Strand& strand);
   void forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced = false);
-  void send_again(Link& link, std::deque<OutFrame> frames);
+  void send_again(Link& link, std::span<OutFrame> frames);
   void schedule(Strand& strand);
   IoThread& sender_of(Strand& strand);
   void retire(OpRun& op, const wire::FrameHeader& header);

@@ -380,7 +380,7 @@ bool Engine::fill(Strand& strand) {
   return !strand.out.empty();
 }
 
-void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
+void Engine::on_sent(Strand& strand, std::span<OutFrame> frames) {
   const Lock lock(mutex_);
   for (OutFrame& frame : frames) {
     pass_sent(frame.header.type);
@@ -396,7 +396,7 @@ void Engine::on_sent(Strand& strand, std::deque<OutFrame> frames) {
     std::move(frames.begin(), frames.end(), std::back_inserter(unacked));
   } else if (auto link = links_.find(strand.peer()); link != links_.end()) {
     // Given up by another thread while they went.
-    send_again(link->second, std::move(frames));
+    send_again(link->second, frames);
     if (link->second.strands.empty()) bounce(link->second);
   }
 }
@@ -473,7 +473,7 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   strand.shared.lost = true;
   strand.shared.parked = false;
   --metrics_.strands_open;
-  std::deque<OutFrame> frames = strand.take_back();
+  std::vector<OutFrame> frames = strand.take_back();
   for (auto& [key, op] : ops_)
     std::replace(op->receiving.begin(), op->receiving.end(), &strand, static_cast<Strand*>(nullptr));
   auto it = links_.find(strand.peer());
@@ -486,7 +486,7 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   link.heard_ms = std::max(link.heard_ms, heard_ms);
   link.stashed -= std::exchange(strand.shared.stashing, 0);
   if (link.strands.empty()) link.down_ms = io::now_ms();
-  send_again(link, std::move(frames));
+  send_again(link, frames);
   if (link.strands.empty() && !replaced) {
     bounce(link);
     lose_way(strand.peer());
@@ -498,7 +498,7 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
 
 // In order and before what waits. The other end may have some of it already: it drops units that it has, and Begin,
 // Done and notes may come twice.
-void Engine::send_again(Link& link, std::deque<OutFrame> frames) {
+void Engine::send_again(Link& link, std::span<OutFrame> frames) {
   for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
     if (!frame->tracked()) continue;
     ++metrics_.frames_resent;

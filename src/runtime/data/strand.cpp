@@ -620,7 +620,6 @@ void Strand::pump() {
 }
 
 bool Strand::send_some() {
-  std::deque<OutFrame> gone;
   ssize_t n = 0;
   bool more = true;
   bool switched = false;
@@ -679,13 +678,16 @@ bool Strand::send_some() {
           first.digest = kernels::digest(first.payload.data(), first.payload.size(), piece);
         }
         switched = switched || is_switch(first);
-        if (first.tracked()) gone.push_back(std::move(first));
+        if (first.tracked()) gone_.push_back(std::move(first));
         out.pop_front();
       }
     }
   }
   if (n > 0) sent_ms_ = io::now_ms();
-  if (!gone.empty()) engine_.on_sent(*this, std::move(gone));
+  if (!gone_.empty()) {
+    engine_.on_sent(*this, gone_);
+    gone_.clear();
+  }
   if (switched) switch_sending();
   if (n < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) {
     fail(fmt::format("sending failed: {}", uv_strerror(-error)));
@@ -729,10 +731,12 @@ void Strand::drop_sink(const OpRun& op) {
   sink_.dropped = true;
 }
 
-std::deque<OutFrame> Strand::take_back() {
-  std::deque<OutFrame> frames = std::move(shared.unacked);
-  shared.unacked.clear();
+std::vector<OutFrame> Strand::take_back() {
+  std::vector<OutFrame> frames;
   const std::lock_guard hold(guard);
+  frames.reserve(shared.unacked.size() + out.size());
+  for (OutFrame& frame : shared.unacked) frames.push_back(std::move(frame));
+  shared.unacked.clear();
   for (OutFrame& frame : out) frames.push_back(std::move(frame));
   out.clear();
   out_offset_ = 0;

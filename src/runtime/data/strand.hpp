@@ -122,7 +122,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   }
   void push(OutFrame frame);  // behind what is queued
   // Everything that was to be sent and was not acknowledged, in order; the strand is dead.
-  std::deque<OutFrame> take_back();
+  std::vector<OutFrame> take_back();
 
   // Guarded by the engine's mutex.
   struct Shared {
@@ -245,6 +245,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool reading_posted_ = false;
 
   std::vector<std::uint8_t> unsent_;  // of the handshake, before all frames
+  std::vector<OutFrame> gone_;        // of what was sent just now, what the other end has to acknowledge
   std::size_t out_offset_ = 0;        // bytes of the first frame of `out` that are gone
 };
 
