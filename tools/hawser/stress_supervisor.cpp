@@ -511,9 +511,9 @@ class Supervisor {
     if (is_disturbed()) last_disturbed_ns_ = disturbed_ns_ = now;
     if (is_coordinator_away()) last_away_ns_ = now;
     if (have_all_joined_ && !is_ending_) {
-      if (now >= end_ns_) {
+      if (now >= time_to_end_ns()) {
         end_run();
-      } else {
+      } else if (now < end_ns_) {
         cause_faults(now);
         replace_lost();
       }
@@ -1009,6 +1009,9 @@ class Supervisor {
     return std::min<std::size_t>(2 * std::size_t{options_.spawn}, stress_peers_max - 2);
   }
 
+  // Whoever leaves while it has no coordinator is remembered by none, and one without a log would wait for it.
+  [[nodiscard]] std::uint64_t time_to_end_ns() const { return std::max(end_ns_, last_away_ns_ + timeouts_ns(2)); }
+
   // Everybody leaves, each after its round; calls in progress keep their deadlines and stay watched.
   void end_run() {
     if (is_ending_) return;
@@ -1044,7 +1047,7 @@ class Supervisor {
     const std::uint64_t now = monotonic_ns();
     std::uint64_t due = progress_ns_;
     if (have_all_joined_ && !is_ending_) {
-      due = std::min(due, end_ns_);
+      due = std::min(due, now < end_ns_ ? end_ns_ : time_to_end_ns());
       for (const Schedule* schedule : all_schedules()) {
         due = std::min(due, schedule->due_ns <= now ? now + 20 * ns_per_ms : schedule->due_ns);
       }
