@@ -1,0 +1,207 @@
+// Networks that do to packets and addresses what they may: small packets and windows, packets that are too large for
+// some link and vanish without a word, an address that changes, a translator of addresses that forgets its connections.
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "support/group.hpp"
+#include "support/namespaces.hpp"
+
+using namespace hawser_test;  // NOLINT(google-build-using-namespace)
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Whoever lost all its ways has a heartbeat, after the others have noticed, to make one again.
+constexpr std::uint32_t heartbeat_ms = 400;
+constexpr std::int64_t timeout_ms = 6 * heartbeat_ms * slowness;
+constexpr std::uint32_t size = 3;
+
+bool unavailable() {
+  const std::string why = Network::unavailable();
+  if (!why.empty()) WARN("skipped: " + why);
+  return !why.empty();
+}
+
+std::int64_t ms_since(Clock::time_point then) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
+}
+
+// A member in each namespace, in rank order; the coordinator is on the bridge.
+struct Group {
+  explicit Group(std::uint32_t beat_ms = heartbeat_ms, const std::string& prepare = "") : network(size) {
+    for (std::size_t host = 0; host < size && !prepare.empty(); ++host) network.run(host, prepare);
+    {
+      const Inside inside = network.enter_bridge();
+      coordinator = std::make_unique<Coordinator>(beat_ms, (Network::bridge_address() + ":0").c_str());
+    }
+    comms.resize(size);
+    hosts.resize(size);
+    std::vector<Comm> joined(size);
+    in_threads(size, [&](std::uint32_t i) {
+      const Inside inside = network.enter(i);
+      hawser_comm_config_t config = config_for(*coordinator, size);
+      config.strands = 2;
+      config.io_threads = 1;
+      joined[i] = Comm(config);
+      expect(hawser_comm_join(joined[i].get(), 0), HAWSER_OK, "join");
+    });
+    for (std::size_t host = 0; host < size; ++host) {
+      const std::uint32_t rank = view_of(joined[host]).rank;
+      comms[rank] = std::move(joined[host]);
+      hosts[rank] = host;
+    }
+  }
+  Network network;
+  std::unique_ptr<Coordinator> coordinator;
+  std::vector<Comm> comms;         // by rank
+  std::vector<std::size_t> hosts;  // by rank
+};
+
+// All reduce a vector; nothing may begin again.
+void reduce(const Group& group, std::size_t count) {
+  in_threads(size, [&](std::uint32_t rank) {
+    std::vector<float> data(count, static_cast<float>(rank + 1));
+    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+    expect(hawser_all_reduce(group.comms[rank].get(), data.data(), data.data(), count, HAWSER_F32, HAWSER_SUM, nullptr,
+                             &info),
+           HAWSER_OK, "all_reduce");
+    check(info.attempts == 1 && info.participants == size, "began again");
+    check(std::all_of(data.begin(), data.end(), [](float value) { return value == 6.0F; }), "wrong sum");
+  });
+}
+
+void reduce_for(const Group& group, std::int64_t ms) {
+  const auto began = Clock::now();
+  do {
+    reduce(group, 300000);
+    reduce(group, 10);
+  } while (ms_since(began) < ms);
+}
+
+}  // namespace
+
+TEST_CASE("small packets and small windows only cost time", "[network]") {
+  if (unavailable()) return;
+  const Group group(heartbeat_ms / 2,
+                    "ip link set eth0 mtu 576 && echo '4096 4096 4096' >/proc/sys/net/ipv4/tcp_rmem && "
+                    "echo '4096 4096 4096' >/proc/sys/net/ipv4/tcp_wmem");
+  reduce(group, 1);
+  reduce(group, 300000);
+  reduce_for(group, timeout_ms / 2);
+  CHECK(view_of(group.comms[0]).number == 1);
+}
+
+// Handshakes and heartbeats pass, and nothing that is large.
+TEST_CASE(
+    "large packets vanish between two members: calls end, with the sum or at their deadline, and go on when the way "
+    "is whole",
+    "[network]") {
+  if (unavailable()) return;
+  const Group group(heartbeat_ms / 2, "ip link set eth0 gso_max_segs 1");
+  reduce(group, 300000);
+  const std::string drop =
+      "nft add rule inet cuts input ip saddr " + Network::address(group.hosts[0]) + " meta length gt 1000 drop";
+  group.network.run(group.hosts[1], drop);
+  constexpr std::uint32_t limit_ms = 4000 * slowness;
+  std::vector<hawser_status_t> statuses(size);
+  const auto began = Clock::now();
+  in_threads(size, [&](std::uint32_t rank) {
+    std::vector<float> data(300000, static_cast<float>(rank + 1));
+    hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+    options.timeout_ms = limit_ms;
+    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+    statuses[rank] = hawser_all_reduce(group.comms[rank].get(), data.data(), data.data(), data.size(), HAWSER_F32,
+                                       HAWSER_SUM, &options, &info);
+    const std::string said = hawser_last_error();
+    const float wanted = statuses[rank] == HAWSER_OK ? 6.0F : static_cast<float>(rank + 1);
+    check(std::all_of(data.begin(), data.end(), [&](float value) { return value == wanted; }), "wrong values");
+    check(statuses[rank] == HAWSER_OK || statuses[rank] == HAWSER_TIMEOUT, said);
+  });
+  CHECK(ms_since(began) < limit_ms + 2 * timeout_ms + 3000);
+  CHECK(statuses[0] == statuses[1]);
+  CHECK(statuses[0] == statuses[2]);
+  group.network.heal();
+  reduce(group, 300000);
+  for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
+}
+
+namespace {
+
+void change_address(const Group& group, std::uint32_t rank) {
+  const std::size_t host = group.hosts[rank];
+  group.network.run(host, "ip addr del " + Network::address(host) + "/24 dev eth0 && ip addr add 10.77.0." +
+                              std::to_string(100 + host) + "/24 dev eth0");
+}
+
+}  // namespace
+
+TEST_CASE("the address of a member that dials the others changes: nobody is removed, and nothing begins again",
+          "[network]") {
+  if (unavailable()) return;
+  const Group group;
+  reduce(group, 300000);
+  change_address(group, size - 1);
+  reduce_for(group, 2 * timeout_ms);
+  CHECK(view_of(group.comms[0]).number == 1);
+  for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
+}
+
+TEST_CASE("the address that others dial a member at changes: it is removed, and joins again with the new one",
+          "[network]") {
+  if (unavailable()) return;
+  const Group group;
+  reduce(group, 300000);
+  change_address(group, 0);
+  const auto began = Clock::now();
+  in_threads(size, [&](std::uint32_t i) {
+    hawser_comm_t* const comm = group.comms[i].get();
+    const Inside inside = group.network.enter(group.hosts[i]);
+    hawser_status_t status = HAWSER_OK;
+    while (status == HAWSER_OK && (i == 0 || view_of(group.comms[i]).world_size == size)) {
+      std::vector<float> data(100000, 1.0F);
+      hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+      status = hawser_all_reduce(comm, data.data(), data.data(), data.size(), HAWSER_F32, HAWSER_SUM, nullptr, &info);
+      const float wanted = status == HAWSER_OK ? static_cast<float>(info.participants) : 1.0F;
+      check(std::all_of(data.begin(), data.end(), [&](float value) { return value == wanted; }), "wrong values");
+    }
+    expect(status, i == 0 ? HAWSER_EXPELLED : HAWSER_OK, "all_reduce");
+    check(ms_since(began) < 4 * timeout_ms + 3000, "took too long");
+    if (i == 0) {
+      expect(hawser_comm_join(comm, 0), HAWSER_OK, "join");
+    } else {
+      while (view_of(group.comms[i]).world_size < size) expect(hawser_comm_admit(comm, 0), HAWSER_OK, "admit");
+    }
+  });
+  // It is the last one now.
+  in_threads(size, [&](std::uint32_t i) {
+    std::int32_t value = 1;
+    expect(hawser_all_reduce(group.comms[i].get(), &value, &value, 1, HAWSER_I32, HAWSER_SUM, nullptr, nullptr),
+           HAWSER_OK, "afterwards");
+    check(value == static_cast<std::int32_t>(size), "somebody is missing");
+  });
+}
+
+// As a translator of addresses does that was started again.
+TEST_CASE("every connection of a member is forgotten on the way, without a word: it makes them anew", "[network]") {
+  if (unavailable()) return;
+  const Group group;
+  reduce(group, 300000);
+  for (const std::uint32_t rank : {0U, 2U}) {
+    group.network.run(group.hosts[rank],
+                      "nft 'add chain inet cuts output { type filter hook output priority 0\n policy accept\n }\n'\n"
+                      "ss -Htn state established | sed 's/.*:\\([0-9]*\\) .*:\\([0-9]*\\) *$/\\1 \\2/' | while read -r "
+                      "here there; do nft \"add rule inet cuts output tcp sport $here tcp dport $there drop\nadd rule "
+                      "inet cuts input tcp sport $there tcp dport $here drop\n\" || exit 1; done");
+    reduce_for(group, timeout_ms + timeout_ms / 2);
+    CHECK(view_of(group.comms[0]).number == 1);
+    for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
+    group.network.heal();
+  }
+}
