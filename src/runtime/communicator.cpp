@@ -26,7 +26,8 @@ using protocol::Member;
 
 constexpr std::int64_t retry_ms_min = 100;  // between attempts to connect, doubling
 constexpr std::int64_t retry_ms_max = 1000;
-constexpr std::size_t handshakes_max = 256;  // incoming connections that have not said who they are
+constexpr std::int64_t unacknowledged_ms_min = 500;  // a way may be long
+constexpr std::size_t handshakes_max = 256;          // incoming connections that have not said who they are
 constexpr std::uint32_t strands_max = 64;
 
 void pass_sent(const wire::Message& message) {
@@ -150,11 +151,13 @@ class Communicator::Control {
   std::unique_ptr<io::TcpListener> listener_;
   LogLimit log_limit_;
   std::size_t coordinator_index_ = 0;
-  std::size_t failures_ = 0;  // since an address answered
-  std::size_t asked_ = 0;     // addresses in a row that lead no group of this number, or do not answer
+  std::size_t failures_ = 0;   // since an address answered
+  std::string round_failure_;  // as last_failure_, of the round that is under way
+  std::size_t asked_ = 0;      // addresses in a row that lead no group of this number, or do not answer
   std::int64_t reconnect_delay_ms_ = retry_ms_min;
   std::string coordinator_host_;  // numeric, as reached
   std::string coordinator_text_;
+  std::string refused_;  // why it has sent this peer away
   bool served_ =
       false;  // the coordinator of the last connection has said Welcome, and has not sent this peer away since
   std::map<PeerId, Met> met_;
@@ -170,7 +173,7 @@ class Communicator::Control {
 
   std::mutex join_mutex_;  // guards the two below
   std::optional<Status> join_failure_;
-  std::string last_failure_;
+  std::string last_failure_;  // of each address, in the latest whole round of the list
 };
 
 Status Communicator::Control::start() {
@@ -370,10 +373,10 @@ void Communicator::Control::connect_coordinator() {
 void Communicator::Control::coordinator_failed(const Status& why) {
   {
     const std::lock_guard hold(join_mutex_);
-    if (failures_ == 0) last_failure_.clear();
-    if (failures_ < options_.coordinators.size()) {
-      last_failure_ += (last_failure_.empty() ? "" : "; ") + why.text();
-    }
+    const std::size_t addresses = options_.coordinators.size();
+    if (failures_ % addresses == 0) round_failure_.clear();
+    round_failure_ += (round_failure_.empty() ? "" : "; ") + why.text();
+    if (failures_ < addresses || failures_ % addresses == addresses - 1) last_failure_ = round_failure_;
   }
   ++asked_;
   unresolved_ = (why.code() == Code::BAD_ADDRESS ? unresolved_ : 0) + (why.code() == Code::BAD_ADDRESS ? 1 : 0);
@@ -394,6 +397,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   coordinator_host_ = stream->remote().host();
   coordinator_text_ = address;
   served_ = false;
+  refused_.clear();
   const bool asked_all = asked_ >= options_.coordinators.size();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
@@ -414,8 +418,16 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
                  message_name(message));
     pass_heard(message);
-    if (std::holds_alternative<wire::Welcome>(message)) served_ = true;
-    if (std::holds_alternative<wire::Refuse>(message)) served_ = false;
+    if (const auto* welcome = std::get_if<wire::Welcome>(&message)) {
+      served_ = true;
+      // Where the way has forgotten the connection, or our address is another by now, there is time to be back before
+      // the coordinator gives this peer up.
+      control_->end_unacknowledged_after(std::max<std::int64_t>(welcome->peer_timeout_ms / 2, unacknowledged_ms_min));
+    }
+    if (const auto* refuse = std::get_if<wire::Refuse>(&message)) {
+      served_ = false;
+      refused_ = refuse->text;
+    }
     [[maybe_unused]] const bool installs = std::holds_alternative<wire::Install>(message);
     engine_->step(Member::ControlReceived{std::move(message)});
     if (installs) HAWSER_KILL_POINT("install.performed");
@@ -429,6 +441,8 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
 void Communicator::Control::on_control_closed(const Status& why) {
   if (!control_ || ended_) return;
   const auto gone = std::move(control_);
+  // The end of the connection may be here before the machine has said what follows from the refusal.
+  const std::string reason = fmt::format("{}: {}", coordinator_text_, refused_.empty() ? why.text() : refused_);
   if (engine_->is_member()) {
     log::message(log::Subsystem::member, log::Level::warn,
                  "lost the coordinator at {} ({}); operations go on, joins and losses wait for it", coordinator_text_,
@@ -436,11 +450,11 @@ void Communicator::Control::on_control_closed(const Status& why) {
     engine_->step(Member::ControlClosed{why.text()});
     // The connection may have broken alone: the same address is tried first, unless it said no, or nothing at all.
     if (served_) --coordinator_index_;
-    coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
+    coordinator_failed(Status(Code::NO_COORDINATOR, reason));
     return;
   }
   engine_->step(Member::ControlClosed{why.text()});
-  switch (why.code()) {
+  switch (served_ ? Code::PEER_LOST : why.code()) {  // one that has said Welcome is a coordinator
     case Code::NOT_A_COORDINATOR:
     case Code::VERSION_MISMATCH:
       return join_failed(Status(why.code(), fmt::format("{}: {}", coordinator_text_, why.text())));
@@ -453,7 +467,7 @@ void Communicator::Control::on_control_closed(const Status& why) {
       break;
   }
   // It may just be starting, or ending: the machine begins again with the next connection.
-  coordinator_failed(Status(Code::NO_COORDINATOR, fmt::format("{}: {}", coordinator_text_, why.text())));
+  coordinator_failed(Status(Code::NO_COORDINATOR, reason));
 }
 
 void Communicator::Control::listen(const Member::Listen& wanted) {

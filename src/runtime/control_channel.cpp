@@ -145,6 +145,10 @@ void ControlChannel::finish() { state_->finish(); }
 
 void ControlChannel::close() { state_->shut(); }
 
+void ControlChannel::end_unacknowledged_after(std::int64_t ms) {
+  if (state_->stream) state_->stream->end_unacknowledged_after(ms);
+}
+
 void ControlChannel::raise_limit() { state_->decoder.set_payload_bytes_max(wire::control_bytes_max); }
 
 Result<ReleasedChannel> ControlChannel::release() {

@@ -61,6 +61,8 @@ class ControlChannel {
   // Closes when what was sent before is delivered, in the same way.
   void finish();
   void close();  // now, without a callback
+  // As TcpStream says.
+  void end_unacknowledged_after(std::int64_t ms);
   // The other end is known: its messages may have up to control_bytes_max bytes.
   void raise_limit();
   // Gives the connection to the data plane. Meant for the on_message of a StrandHello or StrandAccept; no callback

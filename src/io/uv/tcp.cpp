@@ -223,6 +223,13 @@ void TcpStream::finish(std::int64_t linger_ms) {
   if (error != 0) state.end_soon({});
 }
 
+void TcpStream::end_unacknowledged_after(std::int64_t ms) {
+  if (!state_->open()) return;
+  int fd = -1;
+  uv_fileno(reinterpret_cast<const uv_handle_t*>(&state_->tcp), &fd);
+  set_option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(ms));
+}
+
 void TcpStream::close() { state_->shut(); }
 
 namespace {

@@ -56,6 +56,10 @@ class TcpStream {
   // all, and drops what still comes: closing at once could destroy at the other end what it has not read yet.
   // on_closed(OK) when it is over. The stream must have been started.
   void finish(std::int64_t linger_ms);
+  // From now on the connection ends with TIMEOUT when the kernel at the other end has acknowledged nothing of what was
+  // sent for so long. A process that is stopped is no reason: its kernel acknowledges. Where a socket cannot, it goes
+  // without.
+  void end_unacknowledged_after(std::int64_t ms);
   // Closes now; bytes still queued are lost; no callback.
   void close();
   // Takes the socket out of the loop. RESOURCE when there is no descriptor for it; the stream is closed then.
