@@ -7,7 +7,7 @@
 //     admit MS           "admitted SIZE"
 //     reduce COUNT MS    "inside", then "reduced CONTRIBUTORS ATTEMPTS", CONTRIBUTORS a bit for each NUMBER in the sum
 //     leave MS           "left"
-//     slow               "slow RANK", the slowest rank that metrics have named during reductions since the last asking
+//     slow               "slow RANKS", a bit for each rank that metrics have named as slow during reductions
 //
 // What fails says "failed STATUS SENTENCE" instead; "damaged ..." where a buffer holds what it must not.
 #include <sys/prctl.h>
@@ -107,7 +107,8 @@ class Watch {
       : thread_([this, comm] {
           while (!over_) {
             hawser_metrics_t metrics = HAWSER_METRICS_INIT;
-            if (hawser_comm_metrics(comm, &metrics) == HAWSER_OK && metrics.slow_rank >= 0) named = metrics.slow_rank;
+            if (hawser_comm_metrics(comm, &metrics) == HAWSER_OK && metrics.slow_rank >= 0)
+              named |= 1U << metrics.slow_rank;
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
           }
         }) {}
@@ -118,7 +119,7 @@ class Watch {
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
 
-  std::atomic<std::int32_t> named{-1};
+  std::atomic<std::uint32_t> named{0};
 
  private:
   std::atomic<bool> over_{false};
@@ -126,7 +127,7 @@ class Watch {
 };
 
 void reduce(hawser_comm_t* comm, std::int32_t contribution, std::size_t count, std::uint32_t limit_ms,
-            std::int32_t& slow) {
+            std::uint32_t& slow) {
   std::vector<std::int32_t> data(count, contribution);
   hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
   options.timeout_ms = limit_ms;
@@ -136,7 +137,7 @@ void reduce(hawser_comm_t* comm, std::int32_t contribution, std::size_t count, s
   {
     const Watch watch(comm);
     status = hawser_all_reduce(comm, data.data(), data.data(), count, HAWSER_I32, HAWSER_SUM, &options, &info);
-    if (watch.named >= 0) slow = watch.named;
+    slow |= watch.named;
   }
   const std::int32_t sum = data.front();
   const bool is_whole = std::all_of(data.begin(), data.end(), [&](std::int32_t value) { return value == sum; });
@@ -170,7 +171,7 @@ int be_member(int count, char** arguments) {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   say("ready " + std::to_string(now.tv_sec));
-  std::int32_t slow = -1;
+  std::uint32_t slow = 0;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
     std::string verb;
@@ -191,7 +192,6 @@ int be_member(int count, char** arguments) {
       if (!failed(hawser_comm_leave(comm, limit_ms))) say("left");
     } else if (verb == "slow") {
       say("slow " + std::to_string(slow));
-      slow = -1;
     } else {
       say("failed: no such word: " + verb);
     }
