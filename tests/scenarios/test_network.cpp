@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <string>
 #include <thread>
@@ -11,6 +12,7 @@
 
 #include "support/group.hpp"
 #include "support/namespaces.hpp"
+#include "support/starvation.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
 
@@ -199,7 +201,14 @@ TEST_CASE("every connection of a member is forgotten on the way, without a word:
                       "ss -Htn state established | sed 's/.*:\\([0-9]*\\) .*:\\([0-9]*\\) *$/\\1 \\2/' | while read -r "
                       "here there; do nft \"add rule inet cuts output tcp sport $here tcp dport $there drop\nadd rule "
                       "inet cuts input tcp sport $there tcp dport $here drop\n\" || exit 1; done");
-    reduce_for(group, timeout_ms + timeout_ms / 2);
+    const Starvation starvation;
+    try {
+      reduce_for(group, timeout_ms + timeout_ms / 2);
+    } catch (const std::exception& error) {
+      if (starvation.ms(4) < std::int64_t{heartbeat_ms} * slowness) throw;  // in which it has to dial again
+      WARN("left out, for want of processor time: " << error.what());
+      return;
+    }
     CHECK(view_of(group.comms[0]).number == 1);
     for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
     group.network.heal();
