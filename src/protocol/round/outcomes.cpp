@@ -190,7 +190,8 @@ class Decider {
         if (only != nullptr) return nullptr;
         only = &op;
       }
-      if (only == nullptr || only->params != vote.params) return nullptr;
+      // Who is Done with it has the data of all, so all have entered it; and it may be committed.
+      if (only == nullptr || only->phase != OpPhase::open || only->params != vote.params) return nullptr;
       if (only->key == key) continue;
       if (only->key.tag == key.tag || only->key.generation != key.generation) return nullptr;
       if (other != nullptr && *other != only->key) return nullptr;

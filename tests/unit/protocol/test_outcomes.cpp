@@ -179,6 +179,16 @@ TEST_CASE("members that wait for one another under different tags are told so", 
     CHECK(two[0].reason == FaultReason::timeout);
     CHECK(two[1].verdict == Verdict::commit);
   }
+  SECTION("nor of what one has committed and another is Done with") {
+    const Replies fine = {
+        {peer(1), reply({vote(OpPhase::open, FaultReason::timeout), state(other, sum(), OpPhase::committed)})},
+        {peer(2), reply({state(other, sum(), OpPhase::done)})}};
+    const auto two = decide_outcomes(view(1, {1, 2}), fine);
+    REQUIRE(two.size() == 2);
+    CHECK(two[0].reason == FaultReason::timeout);
+    CHECK(two[1].key == other);
+    CHECK(two[1].verdict == Verdict::commit);
+  }
 }
 
 TEST_CASE("an Install never carries more outcomes than fit; commits come first", "[protocol]") {
