@@ -204,6 +204,7 @@ constexpr const char* mistakes[] = {
     "a member that stands at its point walks on when the connection closes",
     "terms are not raised above what members have promised",
     "a coordinator that decides alone does not ask the members that stay",
+    "a member that is Done with a call is taken to wait in it",
 };
 static_assert(std::size(mistakes) == hawser::protocol::mutant_count);
 
