@@ -46,8 +46,14 @@ std::optional<Millis> Coordinator::next_deadline() const {
     if (group.doomed.contains(id) || (needs_majority(group) && !majority_present(group))) continue;
     due = std::min(due, *peer.absent_at + config_.peer_timeout_ms);
   }
+  // Members that are kept for nothing are missed elsewhere. What a tick has left as it was waits for the heartbeat.
+  const auto once = [&](Millis at) {
+    if (!last_tick_ || at > *last_tick_) due = std::min(due, at);
+  };
   for (const auto& [id, group] : groups_) {
     if (group.verdict_at) due = std::min(due, *group.verdict_at);
+    if (group.recovery) once(group.recovery->since + group.recovery->patience);
+    if (group.minority_since) once(*group.minority_since + group.minority_patience);
   }
   return due;
 }
@@ -309,7 +315,7 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
   if (!known && !recovering && several && !hello.asked_all && !config_.arbiter) {
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("no group {} is led here yet", hello.group), env, actions);
   }
-  if (recovering && several && !it->second.recovery->named.contains(hello.peer)) {
+  if (recovering && several && !it->second.recovery->is_named(hello.peer)) {
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("group {} is not led here yet", hello.group), env, actions,
                   it->second.recovery->lineage);
   }
@@ -493,8 +499,9 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     const bool empty =
         std::none_of(peers_.begin(), peers_.end(), [&](const auto& other) { return other.second.group == group_id; });
     // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
-    const bool logged = group.recovery && group.recovery->logged;  // nobody else may know what the log says
-    if (empty && group.view.number == 0 && !group.pending && !logged) groups_.erase(group_id);
+    // Nobody else may know what the log says; and who comes back is not held anew for as long as before.
+    const bool waits = group.recovery && (group.recovery->logged || !group.recovery->away.empty());
+    if (empty && group.view.number == 0 && !group.pending && !waits) groups_.erase(group_id);
   }
   advance(group_id, env, actions);
 }

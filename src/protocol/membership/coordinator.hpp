@@ -185,6 +185,8 @@ class Coordinator {
     std::map<PeerId, Away> away{};
     // It counts, whoever comes now: the log is to say so before anybody is told.
     enum class Counts : std::uint8_t { unknown, writing, failed, yes } counts = Counts::unknown;
+    // Let in by the record, or perhaps by such a proposal, without having heard of it.
+    [[nodiscard]] bool is_named(PeerId id) const;
     [[nodiscard]] bool is_writing(std::uint64_t number) const {
       return counts == Counts::writing && logged->view.number == number;
     }

@@ -16,6 +16,10 @@ bool contains(const wire::View& view, PeerId id) {
 
 }  // namespace
 
+bool Coordinator::Recovery::is_named(PeerId id) const {
+  return named.contains(id) || (logged && contains(logged->view, id));
+}
+
 void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
   Group& group = groups_[event.group];
   if (event.install.view.rule == wire::Rule::quorum) {
