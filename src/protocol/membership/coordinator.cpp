@@ -499,9 +499,8 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     const bool empty =
         std::none_of(peers_.begin(), peers_.end(), [&](const auto& other) { return other.second.group == group_id; });
     // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
-    // Nobody else may know what the log says; and who comes back is not held anew for as long as before.
-    const bool waits = group.recovery && (group.recovery->logged || !group.recovery->away.empty());
-    if (empty && group.view.number == 0 && !group.pending && !waits) groups_.erase(group_id);
+    const bool logged = group.recovery && group.recovery->logged;  // nobody else may know what the log says
+    if (empty && group.view.number == 0 && !group.pending && !logged) groups_.erase(group_id);
   }
   advance(group_id, env, actions);
 }
