@@ -32,6 +32,7 @@
 #include <vector>
 
 #include "hawser/hawser.h"
+#include "support/sanitizers.hpp"
 
 namespace {
 
@@ -48,7 +49,7 @@ std::int64_t wall_offset_s() {
 }  // namespace
 
 // The sanitizers have functions of these names themselves.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(HAWSER_TEST_SANITIZED)
+#ifndef HAWSER_TEST_SANITIZED
 extern "C" {
 int clock_gettime(clockid_t clock, timespec* out) noexcept {
   const auto status = static_cast<int>(syscall(SYS_clock_gettime, clock, out));

@@ -10,10 +10,7 @@
 
 #include <array>
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
-#include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <sstream>
 #include <stdexcept>
@@ -22,23 +19,11 @@
 #include <vector>
 
 #include "support/catch.hpp"
+#include "support/sanitizers.hpp"
+#include "support/temporary_directory.hpp"
+#include "support/times.hpp"
 
 namespace hawser_test {
-
-// What the sanitizers make of times.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
-#define HAWSER_TEST_SANITIZED 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define HAWSER_TEST_SANITIZED 1
-#endif
-
-using Clock = std::chrono::steady_clock;
-inline std::int64_t ms_since(Clock::time_point then) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
-}
 
 class Process {
  public:
@@ -125,22 +110,6 @@ class Process {
   std::string heard_;
 };
 using ProcessPtr = std::unique_ptr<Process>;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "hawser-scenario-XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary directory");
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 class CoordinatorProcess {
  public:

@@ -13,27 +13,16 @@
 #include "support/group.hpp"
 #include "support/namespaces.hpp"
 #include "support/starvation.hpp"
+#include "support/times.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Whoever lost all its ways has a heartbeat, after the others have noticed, to make one again.
 constexpr std::uint32_t heartbeat_ms = 400;
 constexpr std::int64_t timeout_ms = 6 * heartbeat_ms * slowness;
 constexpr std::uint32_t size = 3;
-
-bool unavailable() {
-  const std::string why = Network::unavailable();
-  if (!why.empty()) WARN("skipped: " + why);
-  return !why.empty();
-}
-
-std::int64_t ms_since(Clock::time_point then) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
-}
 
 // A member in each namespace, in rank order; the coordinator is on the bridge.
 struct Group {
@@ -90,7 +79,7 @@ void reduce_for(const Group& group, std::int64_t ms) {
 }  // namespace
 
 TEST_CASE("small packets and small windows only cost time", "[network]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Group group(heartbeat_ms / 2,
                     "ip link set eth0 mtu 576 && echo '4096 4096 4096' >/proc/sys/net/ipv4/tcp_rmem && "
                     "echo '4096 4096 4096' >/proc/sys/net/ipv4/tcp_wmem");
@@ -105,7 +94,7 @@ TEST_CASE(
     "large packets vanish between two members: calls end, with the sum or at their deadline, and go on when the way "
     "is whole",
     "[network]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Group group(heartbeat_ms / 2, "ip link set eth0 gso_max_segs 1");
   reduce(group, 300000);
   const std::string drop =
@@ -146,7 +135,7 @@ void change_address(const Group& group, std::uint32_t rank) {
 
 TEST_CASE("the address of a member that dials the others changes: nobody is removed, and nothing begins again",
           "[network]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Group group;
   reduce(group, 300000);
   change_address(group, size - 1);
@@ -157,7 +146,7 @@ TEST_CASE("the address of a member that dials the others changes: nobody is remo
 
 TEST_CASE("the address that others dial a member at changes: it is removed, and joins again with the new one",
           "[network]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Group group;
   reduce(group, 300000);
   change_address(group, 0);
@@ -192,7 +181,7 @@ TEST_CASE("the address that others dial a member at changes: it is removed, and 
 
 // As a translator of addresses does that was started again.
 TEST_CASE("every connection of a member is forgotten on the way, without a word: it makes them anew", "[network]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Group group;
   reduce(group, 300000);
   for (const std::uint32_t rank : {0U, 2U}) {

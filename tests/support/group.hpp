@@ -12,17 +12,13 @@
 
 #include "hawser/hawser.h"
 #include "support/catch.hpp"
+#include "support/sanitizers.hpp"
 
 namespace hawser_test {
 
 // What times of silence are longer by. ThreadSanitizer reads the debug information to see whether a report is one that
 // is suppressed, which holds up the thread that it is about for a second where other work is done beside.
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define HAWSER_TEST_UNDER_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__) || defined(HAWSER_TEST_UNDER_TSAN)
+#ifdef HAWSER_TEST_UNDER_TSAN
 inline constexpr std::uint32_t slowness = 5;
 #else
 inline constexpr std::uint32_t slowness = 1;

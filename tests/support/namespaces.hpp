@@ -18,6 +18,8 @@
 #include <thread>
 #include <vector>
 
+#include "support/catch.hpp"
+
 namespace hawser_test {
 
 // The calling thread is in a network namespace until the end of the scope.
@@ -160,5 +162,12 @@ class Network {
   int bridge_ = -1;
   std::vector<int> hosts_;
 };
+
+// Where it is not allowed, a test says so and returns.
+inline bool networks_unavailable() {
+  const std::string why = Network::unavailable();
+  if (!why.empty()) WARN("skipped: " + why);
+  return !why.empty();
+}
 
 }  // namespace hawser_test

@@ -12,26 +12,11 @@
 #include "hawser/hawser.h"
 #include "support/catch.hpp"
 #include "support/group.hpp"
+#include "support/temporary_directory.hpp"
 
 namespace {
 
 using namespace hawser_test;
-
-class TemporaryDirectory {
- public:
-  TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "hawser-log-XXXXXX").string();
-    REQUIRE(mkdtemp(pattern.data()) != nullptr);
-    path_ = pattern;
-  }
-  ~TemporaryDirectory() { std::filesystem::remove_all(path_); }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // A coordinator that can be ended and started again at the same address. In this process ending closes the connections
 // as the end of a process does.

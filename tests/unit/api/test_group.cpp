@@ -6,15 +6,11 @@
 #include <vector>
 
 #include "support/group.hpp"
+#include "support/times.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
-using Clock = std::chrono::steady_clock;
 
 namespace {
-
-std::int64_t ms_since(Clock::time_point start) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - start).count();
-}
 
 std::string last_error() { return hawser_last_error(); }
 

@@ -12,12 +12,11 @@
 #include "support/group.hpp"
 #include "support/namespaces.hpp"
 #include "support/starvation.hpp"
+#include "support/times.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t heartbeat_ms = 100 * slowness;
 constexpr std::int64_t timeout_ms = 6 * heartbeat_ms;
@@ -27,16 +26,6 @@ constexpr std::uint32_t size = 5;
 constexpr std::size_t count = 100000;
 
 using Side = std::vector<std::size_t>;  // hosts
-
-bool unavailable() {
-  const std::string why = Network::unavailable();
-  if (!why.empty()) WARN("skipped: " + why);
-  return !why.empty();
-}
-
-std::int64_t ms_since(Clock::time_point then) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
-}
 
 // A member on each host, and coordinators on some; the first of them forms the group, the others are standbys.
 struct Cluster {
@@ -148,7 +137,7 @@ const Side everybody = {0, 1, 2, 3, 4};
 
 TEST_CASE("cut in three, no part with a majority: nobody goes on, and when the network is whole again all do",
           "[partition]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Cluster cluster({0, 2, 4});
   check_success(reduce(cluster, everybody, 60000), everybody);
   for (const std::vector<Side>& sides :
@@ -170,7 +159,7 @@ TEST_CASE("cut in three, no part with a majority: nobody goes on, and when the n
 
 TEST_CASE("cut in three, one part with a majority: it goes on alone, wherever the first coordinator is",
           "[partition]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   for (const std::size_t first : {0U, 3U}) {
     INFO("the first coordinator is on host " << first);
     const Cluster cluster({first, 1, 4});
@@ -203,7 +192,7 @@ TEST_CASE("cut in three, one part with a majority: it goes on alone, wherever th
 }
 
 TEST_CASE("members are cut in three, but all reach the coordinator: some that can talk go on", "[partition]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Cluster cluster;
   check_success(reduce(cluster, everybody, 60000), everybody);
   cluster.network.partition({{0, 1}, {2, 3}, {4}});

@@ -18,12 +18,11 @@
 #include "support/group.hpp"
 #include "support/namespaces.hpp"
 #include "support/starvation.hpp"
+#include "support/times.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t asked_heartbeat_ms = 100;
 constexpr std::int64_t heartbeat_ms = asked_heartbeat_ms * slowness;
@@ -31,17 +30,6 @@ constexpr std::int64_t timeout_ms = 6 * heartbeat_ms;
 constexpr std::int64_t late_ms = 250 * slowness;  // beside what threads wait for a processor: the work itself
 constexpr std::uint32_t bulk = 2;
 const std::string coordinator_listen = Network::bridge_address() + ":0";
-
-bool unavailable() {
-  const std::string why = Network::unavailable();
-  if (!why.empty()) WARN("skipped: " + why);
-  return !why.empty();
-}
-
-std::int64_t ms_between(Clock::time_point then, Clock::time_point later) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(later - then).count();
-}
-std::int64_t ms_since(Clock::time_point then) { return ms_between(then, Clock::now()); }
 
 template <typename Condition>
 void await(const std::string& what, std::int64_t limit_ms, Condition holds) {
@@ -131,7 +119,7 @@ std::vector<std::uint16_t> ports_between(const std::string& one, const std::stri
 }  // namespace
 
 TEST_CASE("a way that is cut is noticed at both ends, and used again when it heals", "[silence]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Network network(2);
   Coordinator coordinator = [&] {
     const Inside inside = network.enter_bridge();
@@ -188,7 +176,7 @@ TEST_CASE("a way that is cut is noticed at both ends, and used again when it hea
 }
 
 TEST_CASE("a connection whose packets vanish is replaced while the others go on", "[silence]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   const Network network(2);
   const Coordinator coordinator = [&] {
     const Inside inside = network.enter_bridge();
@@ -317,7 +305,7 @@ std::uint64_t relayed(const std::vector<Comm>& comms) {
 }  // namespace
 
 TEST_CASE("two members cannot reach each other: their traffic goes by way of a third until they can", "[silence]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   for (const std::uint32_t size : {3U, 4U}) {
     const Network network(size);
     const Coordinator coordinator = [&] {
@@ -363,7 +351,7 @@ TEST_CASE("two members cannot reach each other: their traffic goes by way of a t
 
 TEST_CASE("whoever passes frames on loses its way, or dies: another one does it, or one of the two has to go",
           "[silence]") {
-  if (unavailable()) return;
+  if (networks_unavailable()) return;
   struct Case {
     const char* name;
     std::uint32_t size;

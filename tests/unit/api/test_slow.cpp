@@ -9,18 +9,9 @@
 
 #include "support/group.hpp"
 #include "support/stderr_capture.hpp"
+#include "support/times.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
-
-namespace {
-
-using Clock = std::chrono::steady_clock;
-
-std::int64_t ms_since(Clock::time_point then) {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - then).count();
-}
-
-}  // namespace
 
 TEST_CASE("whoever enters no operation for straggler_ms holds nobody up", "[slow]") {
   constexpr std::uint32_t straggler_ms = 300 * slowness;
