@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <limits>
 #include <map>
 #include <mutex>
 #include <set>
@@ -17,6 +16,7 @@
 #include "io/random.hpp"
 #include "io/uv/tcp.hpp"
 #include "io/uv/timer.hpp"
+#include "protocol/membership/search.hpp"
 #include "runtime/control_channel.hpp"
 
 namespace hawser::runtime {
@@ -153,7 +153,7 @@ class Communicator::Control {
   std::size_t coordinator_index_ = 0;
   std::size_t failures_ = 0;   // since an address answered
   std::string round_failure_;  // as last_failure_, of the round that is under way
-  std::size_t asked_ = 0;      // addresses in a row that lead no group of this number, or do not answer
+  protocol::Search search_{options_.coordinators.size()};
   std::int64_t reconnect_delay_ms_ = retry_ms_min;
   std::string coordinator_host_;  // numeric, as reached
   std::string coordinator_text_;
@@ -378,7 +378,7 @@ void Communicator::Control::coordinator_failed(const Status& why) {
     round_failure_ += (round_failure_.empty() ? "" : "; ") + why.text();
     if (failures_ < addresses || failures_ % addresses == addresses - 1) last_failure_ = round_failure_;
   }
-  ++asked_;
+  search_.failed(!std::exchange(refused_, {}).empty());
   unresolved_ = (why.code() == Code::BAD_ADDRESS ? unresolved_ : 0) + (why.code() == Code::BAD_ADDRESS ? 1 : 0);
   ++failures_;
   ++coordinator_index_;
@@ -398,7 +398,6 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   coordinator_text_ = address;
   served_ = false;
   refused_.clear();
-  const bool asked_all = asked_ >= options_.coordinators.size();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
   if (options_.coordinators.size() > 1) options.first_message_ms = turn_ms();  // a stopped one takes connections, too
@@ -408,12 +407,8 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
       const std::lock_guard hold(join_mutex_);
       last_failure_.clear();
       failures_ = 0;
-      asked_ = 0;
+      search_.welcomed();
       reconnect_delay_ms_ = retry_ms_min;
-    }
-    // The group exists, so nobody may form it anew: a whole round without such an answer must come first.
-    if (const auto* refuse = std::get_if<wire::Refuse>(&message); refuse != nullptr && !refuse->lineage.is_zero()) {
-      asked_ = std::numeric_limits<std::size_t>::max();  // its own failure is counted next
     }
     log::message(log::Subsystem::member, log::Level::trace, "{} hears {}", short_name(engine_->self()),
                  message_name(message));
@@ -427,6 +422,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
     if (const auto* refuse = std::get_if<wire::Refuse>(&message)) {
       served_ = false;
       refused_ = refuse->text;
+      if (!refuse->lineage.is_zero()) search_.led_elsewhere();
     }
     [[maybe_unused]] const bool installs = std::holds_alternative<wire::Install>(message);
     engine_->step(Member::ControlReceived{std::move(message)});
@@ -435,7 +431,7 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   handler.on_closed = [this](const Status& why) { on_control_closed(why); };
   control_ = std::make_unique<ControlChannel>(*loop_, std::move(stream), options, std::move(handler));
   control_->raise_limit();
-  engine_->step(Member::ControlOpened{asked_all, failures_});
+  engine_->step(Member::ControlOpened{search_.asked(), failures_});
 }
 
 void Communicator::Control::on_control_closed(const Status& why) {

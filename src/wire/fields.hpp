@@ -111,7 +111,7 @@ void fields(Archive& a, T& v) {
   a.item(v.promised);
   a.boolean(v.sealed);
   a.number(v.addresses);
-  a.boolean(v.asked_all);
+  a.choice(v.asked, asked_count);
   a.number(v.passed);
 }
 

@@ -179,6 +179,12 @@ struct Departure {
 
 // peer -> coordinator, first frame. A member that comes back, to this coordinator or to another, says of what it is
 // one.
+enum class Asked : std::uint8_t {
+  some = 0,
+  all_that_answer = 1,  // the others may lead the group
+  all = 2,
+};
+inline constexpr std::size_t asked_count = 3;
 struct Hello {
   PeerId peer;
   std::uint32_t group = 0;
@@ -189,7 +195,7 @@ struct Hello {
   Term promised{};              // the highest it has seen
   bool sealed = false;          // it waits for an Install
   std::uint32_t addresses = 1;  // how many coordinators it knows
-  bool asked_all = false;       // none of them led its group: this one may form it
+  Asked asked = Asked::some;    // at how many in a row, none of which led its group
   std::uint64_t passed = 0;     // admission points, of a member
   bool operator==(const Hello&) const = default;
 };

@@ -81,10 +81,49 @@ void Checker::decided(std::uint32_t group, const wire::Install& install) {
   } else if (view.number == 1 && (view.epoch != 1 || view.generation != 1 || view.members.empty())) {
     violation("the first view has epoch {}, generation {} and {} members", view.epoch, view.generation,
               view.members.size());
+  } else if (view.number > 1) {
+    lineage.halved = true;  // the one before was in the log, and nobody heard of it
   }
   lineage.newest = std::max(lineage.newest, view.number);
   decisions_[{index, view.number}] = Decision{install, 0};
   if (formed) world_.formed(index, group, view.number);
+  if (formed && view.number == 1) check_only(index, group);
+}
+
+// A coordinator with its log knows that there was a group, and waits for its members, where they can come to it.
+void Checker::check_only(LineageIndex formed, std::uint32_t group) const {
+  const Settings& s = world_.settings;
+  if (s.group_rule() != wire::Rule::quorum || !s.standbys) return;
+  const bool kept_away = std::any_of(s.faults.begin(), s.faults.end(), [](const FaultEvent& fault) {
+    switch (fault.kind) {
+      case Fault::long_pause:
+      case Fault::control_cut:
+      case Fault::control_one_way:
+      case Fault::slow_control:
+      case Fault::cut_way:
+      case Fault::partition:
+      case Fault::partition_at_accept:
+      case Fault::coordinator_pause:
+        return true;
+      default:
+        return false;
+    }
+  });
+  if (kept_away) return;
+  for (std::size_t i = 0; i < lineages_.size(); ++i) {
+    const auto other = static_cast<LineageIndex>(i + 1);
+    const wire::View* newest = newest_view(other);
+    if (other == formed || lineages_[i].group != group || !lineages_[i].logged || newest == nullptr) continue;
+    std::set<PeerId> stay;
+    for (const auto& member : newest->members) {
+      const Peer& peer = world_.peer(member.peer.id);
+      const bool inside = peer.is_member() && peer.lineage() == other && !peer.asked_to_leave();
+      if (inside && world_.scheduler.alive(peer.actor())) stay.insert(member.peer.id);
+    }
+    if (!newest->members.empty() && protocol::is_majority(*newest, stay)) {
+      violation("lineage {} is formed, and {} of the same group has a majority that lives", formed, other);
+    }
+  }
 }
 
 void Checker::check_succession(const wire::View& before, const wire::View& view) const {

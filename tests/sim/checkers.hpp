@@ -62,6 +62,11 @@ class Checker {
   // What a coordinator that is the only one has decided may be unknown to the next. Wrong memory (an old copy of the
   // log) is worse than none.
   void memory_lost(bool wrong);
+  // A coordinator that forms groups has made it durable; what it knows is lost.
+  void logged(const wire::Install& install) { lineages_[lineage_of(install.view.lineage) - 1].logged = true; }
+  void log_lost() {
+    for (Lineage& lineage : lineages_) lineage.logged = false;
+  }
   // Its write had failed and the next process finds it: members were told that nobody is let in and have gone on.
   void found_again(const wire::Install& install) { found_again_.push_back(install); }
   [[nodiscard]] bool is_found_again(const wire::Install& install) const;
@@ -129,9 +134,12 @@ class Checker {
     bool halved = false;                     // a view has come without a majority of those before it
     bool forgotten = false;                  // a coordinator has lost its memory of it
     bool outside = false;
+    bool logged = false;  // a coordinator that forms groups has it in its log
   };
 
   void decided(std::uint32_t group, const wire::Install& install);
+  // Of a group that was formed just now: no other of this number may have a majority that lives.
+  void check_only(LineageIndex formed, std::uint32_t group) const;
   void check_succession(const wire::View& before, const wire::View& view) const;
 
   World& world_;

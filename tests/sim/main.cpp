@@ -205,6 +205,7 @@ constexpr const char* mistakes[] = {
     "terms are not raised above what members have promised",
     "a coordinator that decides alone does not ask the members that stay",
     "a member that is Done with a call is taken to wait in it",
+    "a coordinator forgets a group when its patience ends, and another is formed while its members are on their way",
 };
 static_assert(std::size(mistakes) == hawser::protocol::mutant_count);
 

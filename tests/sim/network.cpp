@@ -26,6 +26,12 @@ void Network::block(Place from, Place to, Micros until) {
   blocked = std::max(blocked, until);
 }
 
+bool Network::is_cut_off(Place place) const {
+  return std::any_of(blocked_.begin(), blocked_.end(), [&](const auto& item) {
+    return (item.first.first == place || item.first.second == place) && item.second > world_.scheduler.now();
+  });
+}
+
 Micros Network::blocked_until(Place from, Place to) const {
   auto it = blocked_.find({from, to});
   return it == blocked_.end() || it->second <= world_.scheduler.now() ? 0 : it->second;

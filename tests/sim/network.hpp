@@ -71,6 +71,7 @@ class Network {
   // Nothing that is sent on this way before `until` arrives before then.
   void block(Place from, Place to, Micros until);
   [[nodiscard]] bool is_blocked(Place from, Place to) const { return blocked_until(from, to) > 0; }
+  [[nodiscard]] bool is_cut_off(Place place) const;  // a way from or to it is blocked
   void heal();  // no way is blocked any more, and no edge dead but those that are so for good
   static constexpr Micros never = INT64_MAX;
 

@@ -47,7 +47,8 @@ Peer::Peer(World& world, PeerIndex index, std::uint32_t group, std::uint32_t slo
         config.addresses = world.settings.coordinators;
         return config;
       }()),
-      random_(world.random.fork()) {}
+      random_(world.random.fork()),
+      search_(world.settings.coordinators) {}
 
 protocol::Env Peer::env() { return {world_.scheduler.now() / 1000, random_.id()}; }
 
@@ -194,7 +195,7 @@ void Peer::connect() {
 // The next address; after the last one, a pause.
 void Peer::coordinator_failed() {
   if (state_ == State::gone) return;
-  ++asked_;
+  search_.failed(std::exchange(refused_, false));
   ++failures_;
   ++address_index_;
   Micros pause = 0;
@@ -220,7 +221,7 @@ void Peer::control_opened(Network::ConnId id, std::uint32_t coordinator) {
   coordinator_ = coordinator;
   greeted_ = false;
   const Settings& s = world_.settings;
-  const bool asked_all = asked_ >= s.coordinators;
+  refused_ = false;
   world_.trace.line(world_.scheduler.now(), "{} is connected with coordinator {}", name_, coordinator);
   // Whoever takes the connection and says nothing is stopped, or no coordinator.
   const Micros patience = s.coordinators > 1 ? s.timeout() / 3 + 4 * s.control_delay : 2 * s.timeout();
@@ -230,7 +231,7 @@ void Peer::control_opened(Network::ConnId id, std::uint32_t coordinator) {
     control_closed(id, "no message");
   });
   if (machine_.is_member() && is_sealed()) world_.counters.count(Sometimes::returned_sealed);
-  event(Member::ControlOpened{asked_all, failures_});
+  event(Member::ControlOpened{search_.asked(), failures_});
 }
 
 void Peer::control_closed(Network::ConnId id, const std::string& why) {
@@ -264,7 +265,7 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
         if (conn_ == id && machine_.view().number == view) world_.counters.count(Sometimes::came_back_quietly);
       });
     }
-    asked_ = 0;
+    search_.welcomed();
     failures_ = 0;
     backoff_ = world_.settings.timeout() / 60;
   }
@@ -272,7 +273,8 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
     const auto code = static_cast<Code>(refuse->code);
     world_.trace.line(world_.scheduler.now(), "{} is refused: {} {}", name_, code_name(code), refuse->text);
     if (code != Code::EXPELLED && code != Code::NO_COORDINATOR) violation("{} is refused: {}", name_, refuse->text);
-    if (code == Code::NO_COORDINATOR && !refuse->lineage.is_zero()) asked_ = 0;  // the group exists somewhere
+    refused_ = true;
+    if (!refuse->lineage.is_zero()) search_.led_elsewhere();
     // Sent away by one that had lost too many others, it may be long in coming back.
     if (refuse->text.find("no majority of the members") != std::string::npos && searches_long()) disturb();
     if (code == Code::NO_COORDINATOR) world_.counters.count(Sometimes::turned_away);
@@ -344,6 +346,7 @@ void Peer::control_received(Network::ConnId id, const wire::Message& message) {
     }
   }
   installing_ = install;
+  if (is_sealed()) unsealed_at_ = world_.scheduler.now();
   event(Member::ControlReceived{message});
   installing_ = nullptr;
   if (state_ == State::gone) return;
@@ -791,7 +794,7 @@ void Peer::abandoned() {
 bool Peer::has_held(const wire::OpKey& key, std::uint64_t epoch, Micros since) const {
   if (state_ == State::gone || is_sealed() || machine_.view().epoch != epoch) return false;
   // A vote that was not heard of keeps it from saying Done.
-  if (!machine_.has_coordinator() || greeted_at_ > since) return false;
+  if (!machine_.has_coordinator() || greeted_at_ > since || unsealed_at_ > since) return false;
   auto number = next_.find({key.generation, key.tag});
   if (number == next_.end() || number->second <= key.sequence) return false;
   auto it = ops_.find(key);

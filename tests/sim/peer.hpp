@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "protocol/membership/member.hpp"
+#include "protocol/membership/search.hpp"
 #include "sim/checkers.hpp"
 #include "sim/network.hpp"
 #include "sim/workload.hpp"
@@ -140,11 +141,13 @@ class Peer {
   bool back_ = false;  // Welcome was the last that it heard
   // As communicator.cpp has them.
   std::size_t address_index_ = 0;
-  std::size_t asked_ = 0;
+  protocol::Search search_;
+  bool refused_ = false;  // by the coordinator that it is connected with
   std::size_t failures_ = 0;
   Micros backoff_ = 0;
   bool connecting_ = false;
   Micros greeted_at_ = 0;
+  Micros unsealed_at_ = 0;
   std::optional<std::uint32_t> proposer_;
 
   LineageIndex lineage_ = 0;

@@ -244,6 +244,7 @@ void CoordinatorHost::persisted(std::uint32_t group, const wire::Install& instal
     Address& address = world_.addresses[address_];
     address.left_behind.reset();  // the next record takes its place
     address.log.emplace_back(group, install);
+    if (address_ == 0) world_.checker.logged(install);
   }
 }
 
@@ -285,6 +286,7 @@ void World::start_slot(Slot& slot, Micros delay) {
     peers.push_back(std::make_unique<Peer>(*this, index, slot.group, slot.number, first ? settings.min_size : 1));
     slot.peer = index;
     trace.line(scheduler.now(), "{} starts", peers.back()->name());
+    if (network.is_cut_off(slot.group * settings.peers + slot.number)) peers.back()->disturb();
     peers.back()->begin();
   });
 }
@@ -343,6 +345,7 @@ void World::restart_coordinator(std::uint32_t address, Memory memory, Micros del
   const std::size_t before = log.size();
   if (memory == Memory::none) log.clear();
   if (memory == Memory::older) log.resize(log.size() - std::min<std::size_t>(log.size(), 1 + random.index(3)));
+  if (address == 0 && log.size() != before) checker.log_lost();
   const bool forgets = settings.group_rule() == wire::Rule::alone && (!settings.log || log.size() != before);
   if (forgets) {
     counters.count(Sometimes::memory_lost);

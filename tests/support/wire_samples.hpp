@@ -41,8 +41,8 @@ inline std::vector<Sample> samples() {
   const wire::Install proposal{{9, 78}, {9, 7, 9, {{ada, 1}, {zoe, 9}}, lineage, wire::Rule::quorum}, false, 102, {},
                                {}};
   return {
-      {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", lineage, 9, {8, 77}, true, 2, false, 100}},
-      {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", {}, 0, {}, false, 1, true}},
+      {"Hello", wire::Hello{peer_id(1), 5, 2, "ada", lineage, 9, {8, 77}, true, 2, wire::Asked::some, 100}},
+      {"Hello-first", wire::Hello{peer_id(1), 0, 1, "", {}, 0, {}, false, 1, wire::Asked::all}},
       {"Welcome", wire::Welcome{run, 250, 2000, "192.0.2.7", true}},
       {"Refuse", wire::Refuse{lineage, 52, "speak version 1, please"}},
       {"Join", wire::Join{"192.0.2.7", 40001, 0x3f}},

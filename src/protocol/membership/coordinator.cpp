@@ -52,7 +52,7 @@ std::optional<Millis> Coordinator::next_deadline() const {
   };
   for (const auto& [id, group] : groups_) {
     if (group.verdict_at) due = std::min(due, *group.verdict_at);
-    if (group.recovery) once(group.recovery->since + group.recovery->patience);
+    if (group.recovery && !group.recovery->idle) once(group.recovery->since + group.recovery->patience);
     if (group.minority_since) once(*group.minority_since + group.minority_patience);
   }
   return due;
@@ -119,6 +119,7 @@ void Coordinator::forgive(Millis stopped, const Env& env) {
   for (auto& [id, group] : groups_) {
     if (group.recovery) {
       shift(group.recovery->since);
+      shift(group.recovery->seen_at);
       for (auto& [peer, away] : group.recovery->away) shift(away.since);
     }
     if (group.minority_since) shift(*group.minority_since);
@@ -304,6 +305,20 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
 void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
   const bool several = hello.addresses > 1;
   auto it = groups_.find(hello.group);
+  if (it != groups_.end() && it->second.recovery && it->second.recovery->idle &&
+      is_forgotten(*it->second.recovery, env)) {
+    if (several && hello.asked != wire::Asked::all && config_.standby_of.empty()) {
+      return refuse(
+          conn, Code::NO_COORDINATOR,
+          fmt::format("group {} had members when this coordinator last heard of it. One of the coordinators that "
+                      "do not answer may lead it; if they and the members are gone for good, start this one "
+                      "again, without its log",
+                      hello.group),
+          env, actions);
+    }
+    groups_.erase(it);
+    it = groups_.end();
+  }
   const bool known = it != groups_.end() && it->second.view.number != 0;
   const bool recovering = it != groups_.end() && it->second.recovery.has_value();
   if (!known && !recovering && !config_.standby_of.empty() && !config_.arbiter) {
@@ -312,7 +327,7 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
                               config_.standby_of),
                   env, actions);
   }
-  if (!known && !recovering && several && !hello.asked_all && !config_.arbiter) {
+  if (!known && !recovering && several && hello.asked == wire::Asked::some && !config_.arbiter) {
     return refuse(conn, Code::NO_COORDINATOR, fmt::format("no group {} is led here yet", hello.group), env, actions);
   }
   if (recovering && several && !it->second.recovery->is_named(hello.peer)) {
@@ -499,8 +514,9 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
     const bool empty =
         std::none_of(peers_.begin(), peers_.end(), [&](const auto& other) { return other.second.group == group_id; });
     // Group numbers are the peers' choice: one that never had a view is forgotten with its last peer.
-    const bool logged = group.recovery && group.recovery->logged;  // nobody else may know what the log says
-    if (empty && group.view.number == 0 && !group.pending && !logged) groups_.erase(group_id);
+    // What the log says nobody else may know; and where there are other coordinators members may be on their way.
+    const bool kept = group.recovery && (group.recovery->logged || group.recovery->addresses > 1);
+    if (empty && group.view.number == 0 && !group.pending && !kept) groups_.erase(group_id);
   }
   advance(group_id, env, actions);
 }

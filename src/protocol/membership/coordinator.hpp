@@ -173,6 +173,11 @@ class Coordinator {
     LineageId lineage;
     std::map<PeerId, wire::SealReply> replies;
     std::set<PeerId> named;  // in a proposal that members have accepted: newcomers among them may be needed
+    // Nobody is kept any more, but the lineage is remembered: its members may be on their way from one coordinator to
+    // another, and no other group is to be formed meanwhile.
+    bool idle = false;
+    Millis seen_at = 0;           // a member was here, or this process began with what its log says
+    std::uint32_t addresses = 1;  // that members know
     Millis told_at = 0;
     std::optional<wire::Install> logged{};  // the last in the log, which may never have been announced
     bool gone_on = false;                   // it was not: a member of the view before is past its point
@@ -281,6 +286,8 @@ class Coordinator {
   void add_returning(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);
   void await_absent(std::uint32_t group_id, Group& group, const Env& env);
   [[nodiscard]] Millis patience(const Env& env) const;
+  void end_patience(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
+  [[nodiscard]] bool is_forgotten(const Recovery& recovery, const Env& env) const;
   static void wait_for_majority(Group& group, Millis time, const Env& env);
   [[nodiscard]] Millis search_time(std::uint32_t group_id, wire::Rule rule) const;
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);

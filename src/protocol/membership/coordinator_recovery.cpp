@@ -10,6 +10,8 @@
 namespace hawser::protocol {
 namespace {
 
+constexpr std::uint32_t addresses_max = 8;  // no member is waited for much longer than it takes to ask at so many
+
 bool contains(const wire::View& view, PeerId id) {
   return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
 }
@@ -25,7 +27,10 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
   if (event.install.view.rule == wire::Rule::quorum) {
     // What was written may never have been agreed to, and others may have gone on: the members have the word.
     group.term = event.install.term;
-    return start_recovery(event.group, group, event.install.view.lineage, env);
+    if (event.install.view.members.empty()) return;  // nor is there anybody to wait for
+    start_recovery(event.group, group, event.install.view.lineage, env);
+    group.recovery->addresses = 2;  // at least
+    return;
   }
   wire::Install install = event.install;
   if (install.admit_target != 0 && !install.sealed) {
@@ -48,7 +53,8 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
 
 void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
   Group& group = groups_[hello.group];
-  const bool unknown = group.view.number == 0 && !group.recovery && !group.pending;
+  const bool idle = group.recovery && group.recovery->idle;
+  const bool unknown = idle || (group.view.number == 0 && !group.recovery && !group.pending);
   const LineageId lineage = group.recovery           ? group.recovery->lineage
                             : group.view.number != 0 ? group.view.lineage
                             : group.pending          ? group.pending->install.view.lineage
@@ -109,6 +115,8 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     conns_.erase(conn);
     return;
   }
+  group.recovery->seen_at = env.now;
+  group.recovery->addresses = std::max(group.recovery->addresses, std::min(hello.addresses, addresses_max));
   group.recovery->replies.erase(hello.peer);
   group.recovery->away.erase(hello.peer);
   if (const auto& logged = group.recovery->logged; logged && hello.view + 1 == logged->view.number) {
@@ -153,7 +161,6 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, const Env
 // Where members know several coordinators, one that has lost its connection may first be held by others that have no
 // majority, by each for half the timeout; and it has to come to them.
 Millis Coordinator::search_time(std::uint32_t group_id, wire::Rule rule) const {
-  constexpr std::uint32_t addresses_max = 8;  // no member is waited for much longer than that
   std::uint32_t addresses = 1;
   for (const auto& [id, peer] : peers_) {
     if (peer.group == group_id) addresses = std::max(addresses, std::min(peer.addresses, addresses_max));
@@ -176,7 +183,10 @@ void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId
   group = Group{};
   group.term = term;
   group.admission = admission;
-  group.recovery = Recovery{env.now, patience(env), lineage, {}, {}, env.now};
+  Recovery& recovery = group.recovery.emplace();
+  recovery.since = recovery.seen_at = recovery.told_at = env.now;
+  recovery.patience = patience(env);
+  recovery.lineage = lineage;
   for (auto it = peers_.begin(); it != peers_.end();) {
     Peer& peer = it->second;
     if (peer.group == group_id && peer.phase == Phase::member) {
@@ -265,9 +275,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       }
       const wire::Install install = *newest;
       // Whoever noticed late that its coordinator was gone, and then asked others, comes later than those who are here.
+      // Another one may have been there until now, and may have had those who are not here.
       const bool logged = recovery.logged.has_value();
       const Millis least = logged && !config_.arbiter ? 0 : timeout;
-      const Millis since = recovery.since + std::max(least, search_time(group_id, install.view.rule));
+      const Millis from = install.view.rule == wire::Rule::quorum ? env.now : recovery.since;
+      const Millis since = from + std::max(least, search_time(group_id, install.view.rule));
       const auto away = std::move(recovery.away);
       group.recovery.reset();
       adopt_view(group_id, group, install, since);
@@ -297,14 +309,7 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   }
   const bool quorum = !recovery.logged && (newest == nullptr || newest->view.rule == wire::Rule::quorum);
   if (quorum && !enough && env.now - recovery.since >= recovery.patience) {
-    // Somewhere else there may be a coordinator that has the others.
-    std::vector<PeerId> returning;
-    for (const auto& [id, peer] : peers_) {
-      if (peer.group == group_id && peer.phase != Phase::member) returning.push_back(id);
-    }
-    for (const PeerId& id : returning) turn_away(id, "no majority of its group's members has come here", actions);
-    groups_.erase(group_id);
-    return;
+    return end_patience(group_id, group, env, actions);
   }
   if (!waited || newest == nullptr) return;
   if (env.now - recovery.told_at < timeout) return;
@@ -312,6 +317,30 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   actions.push_back(
       Note{true, fmt::format("group {}: {} of {} members of view {} are back, no majority; waiting for {}", group_id,
                              present.size(), newest->view.members.size(), newest->view.number, missing)});
+}
+
+// Somewhere else there may be a coordinator that has the others.
+void Coordinator::end_patience(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
+  Recovery& recovery = *group.recovery;
+  std::vector<PeerId> here;
+  for (const auto& [id, peer] : peers_) {
+    if (peer.group != group_id || peer.phase == Phase::member) continue;
+    here.push_back(id);
+    if (peer.phase == Phase::returning) recovery.seen_at = env.now;
+  }
+  for (const PeerId& id : here) turn_away(id, "no majority of its group's members has come here", actions);
+  recovery.idle = true;
+  recovery.replies.clear();
+  recovery.named.clear();
+  recovery.away.clear();
+  // Group numbers and lineages are the peers' choice.
+  if (recovery.addresses <= 1 || groups_.size() > config_.peers_max || HAWSER_MUTANT(30)) groups_.erase(group_id);
+}
+
+// Whether another group may be formed in the place of one whose members are not here. Each of them may first be held by
+// other coordinators, and has to notice that one is gone.
+bool Coordinator::is_forgotten(const Recovery& recovery, const Env& env) const {
+  return env.now - recovery.seen_at >= static_cast<Millis>(config_.peer_timeout_ms) * (4 + recovery.addresses) / 2;
 }
 
 // A member is back.

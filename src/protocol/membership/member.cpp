@@ -46,7 +46,7 @@ void Member::on(const ControlOpened& event, const Env& env, Actions& actions) {
   hello.promised = promised_;
   hello.sealed = ledger_.is_sealed();
   hello.addresses = config_.addresses;
-  hello.asked_all = event.asked_all;
+  hello.asked = event.asked;
   hello.passed = admission_.passed;
   if (phase_ == Phase::joining) {  // this coordinator may know nothing of what another has said
     joined_sent_ = false;

@@ -29,8 +29,8 @@ struct MemberConfig {
 class Member {
  public:
   // Facts.
-  struct ControlOpened {         // a connection to a coordinator is up
-    bool asked_all = false;      // all others were asked, and none leads the group
+  struct ControlOpened {                    // a connection to a coordinator is up
+    wire::Asked asked = wire::Asked::some;  // as in Hello
     std::uint64_t failures = 0;  // attempts since a coordinator last welcomed this peer, one address after the other
   };
   struct ControlReceived {

@@ -11,6 +11,7 @@
 #include "fixture.hpp"
 #include "protocol/membership/coordinator.hpp"
 #include "protocol/membership/edges.hpp"
+#include "protocol/membership/search.hpp"
 #include "support/catch.hpp"
 #include "wire/control.hpp"
 
@@ -507,7 +508,7 @@ TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
   };
   answer(1, 4, {});
   answer(3, 4, {next});
-  f.wait(2 * timeout);  // until nobody waits for member 2 any longer
+  f.wait(3 * timeout);  // until nobody waits for member 2 any longer
   CHECK(f.members() == Ids{3});
   // It is its own majority, and what it asks for is decided.
   answer(3, 5, {});
@@ -605,7 +606,7 @@ TEST_CASE("who may look for another coordinator has longer to come back", "[prot
   for (const ConnId conn : {1U, 2U, 3U}) {
     wire::Hello first = hello(conn, 3);
     first.addresses = several ? 2 : 1;
-    first.asked_all = true;
+    first.asked = wire::Asked::all_that_answer;
     f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, first);
     f.receive(conn, wire::Join{"", 4000, 0});
     for (const auto& meet : f.got<wire::Meet>(conn)) {
@@ -629,6 +630,109 @@ TEST_CASE("who may look for another coordinator has longer to come back", "[prot
   wait(heartbeat);
   f.answer_seal(1).answer_seal(2);
   CHECK(f.members() == Ids{1, 2});
+}
+
+TEST_CASE("no other group is formed while members of the last one may be on their way", "[protocol]") {
+  Fixture f;
+  wire::Install last = install(view(4, {1, 2}), true);
+  last.view.rule = wire::Rule::quorum;
+  const auto wait = [&](Millis time, std::initializer_list<ConnId> here) {
+    for (const Millis until = f.now + time; f.now < until;) {
+      f.now += heartbeat;
+      for (const ConnId conn : here) {
+        if (!f.closed.contains(conn)) f.receive(conn, wire::Heartbeat{1});
+      }
+      f.step(Coordinator::Tick{});
+    }
+  };
+  const auto newcomer = [&](ConnId conn, wire::Asked asked) {
+    wire::Hello first = hello(conn);
+    first.addresses = 2;
+    first.asked = asked;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, first);
+    return f.got<wire::Refuse>(conn);
+  };
+  const auto come_back = [&](ConnId conn, PeerId id) {
+    wire::Hello again = hello(conn);
+    again.peer = id;
+    again.addresses = 2;
+    again.lineage = last.view.lineage;
+    again.view = last.view.number;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, again);
+  };
+  const bool logged = GENERATE(true, false);
+  if (logged) {
+    f.step(Coordinator::Restored{0, last});
+    CHECK(newcomer(10, wire::Asked::all).at(0).lineage == last.view.lineage);
+    wait(timeout, {});
+  } else {  // one of them says so
+    come_back(2, peer(2));
+    wait(timeout, {2});
+    CHECK(f.closed.contains(2));
+  }
+  CHECK(newcomer(11, wire::Asked::all).at(0).lineage == last.view.lineage);
+
+  SECTION("they come, one after the other") {
+    come_back(3, peer(1));
+    come_back(4, peer(2));
+    for (const ConnId conn : {3U, 4U}) {
+      const wire::Term term = f.got<wire::Seal>(conn).back().term;
+      f.receive(conn, wire::SealReply{term, 4, {}, {}, {last}});
+    }
+    CHECK(f.machine.leads(0));
+    CHECK(f.machine.view(0)->lineage == last.view.lineage);
+    CHECK(newcomer(12, wire::Asked::some).empty());
+  }
+  SECTION("whoever comes is remembered as long again") {
+    wait(2 * timeout, {});
+    come_back(5, peer(1));
+    wait(2 * timeout, {5});
+    CHECK(f.closed.contains(5));
+    CHECK(newcomer(12, wire::Asked::all).at(0).lineage == last.view.lineage);
+  }
+  SECTION("nobody comes") {
+    wait(3 * timeout, {});
+    // One of the coordinators that do not answer may have them.
+    const auto refused = newcomer(12, wire::Asked::all_that_answer);
+    REQUIRE(refused.size() == 1);
+    CHECK(refused[0].lineage.is_zero());
+    CHECK(refused[0].text.find("One of the coordinators that do not answer may lead it") != std::string::npos);
+    CHECK(newcomer(13, wire::Asked::all).empty());
+    f.receive(13, wire::Join{"", 4000, 0});
+    CHECK(f.members() == Ids{13});
+    CHECK(f.machine.view(0)->lineage != last.view.lineage);
+  }
+  SECTION("members of another group come first") {
+    last.view.lineage.low += 1;
+    come_back(5, peer(1));
+    CHECK(f.got<wire::Refuse>(5).empty());
+    CHECK(f.got<wire::Seal>(5).size() == 1);
+  }
+}
+
+TEST_CASE("a newcomer says at how many coordinators it was in vain", "[protocol]") {
+  Search search(2);
+  CHECK(search.asked() == wire::Asked::some);
+  search.failed(true);
+  CHECK(search.asked() == wire::Asked::some);
+  search.failed(false);
+  CHECK(search.asked() == wire::Asked::all_that_answer);
+  search.failed(true);
+  CHECK(search.asked() == wire::Asked::all_that_answer);
+  search.failed(true);
+  CHECK(search.asked() == wire::Asked::all);
+  SECTION("one of them knows of the group") {
+    search.led_elsewhere();
+    search.failed(true);
+    CHECK(search.asked() == wire::Asked::some);
+    search.failed(true);
+    search.failed(true);
+    CHECK(search.asked() == wire::Asked::all);
+  }
+  SECTION("one of them takes it") {
+    search.welcomed();
+    CHECK(search.asked() == wire::Asked::some);
+  }
 }
 
 TEST_CASE("a vote outlives the newcomers that were not let in after all", "[protocol]") {
@@ -1220,7 +1324,7 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     CHECK(f.got<wire::Refuse>(11).empty());
     wire::Hello stranger = hello(4);
     stranger.addresses = 2;
-    stranger.asked_all = true;
+    stranger.asked = wire::Asked::all_that_answer;
     f.step(Coordinator::Opened{4, "10.0.0.1"}).receive(4, stranger);
     REQUIRE(f.got<wire::Refuse>(4).size() == 1);
     CHECK(f.got<wire::Refuse>(4)[0].text == "group 0 is not led here yet");

@@ -196,7 +196,7 @@ TEST_CASE("a member that lost its connection learns what became of it", "[protoc
   }
   SECTION("all coordinators lead other groups") {  // found by the simulator
     const auto other = [&](std::uint64_t failures, std::uint64_t lineage) {
-      f.step(Member::ControlOpened{true, failures});
+      f.step(Member::ControlOpened{wire::Asked::all, failures});
       wire::Refuse refuse{{}, static_cast<std::uint32_t>(Code::EXPELLED), "another group"};
       refuse.lineage.low = lineage;
       f.receive(refuse);
@@ -217,13 +217,13 @@ TEST_CASE("a member that lost its connection learns what became of it", "[protoc
       CHECK(f.machine.is_ended());
     }
     SECTION("but one of them leads nothing") {
-      f.step(Member::ControlOpened{true, 1});
+      f.step(Member::ControlOpened{wire::Asked::all, 1});
       f.receive(wire::Refuse{{}, static_cast<std::uint32_t>(Code::NO_COORDINATOR), "no majority"});
       other(2, 77);
       CHECK(f.machine.is_member());
     }
     SECTION("but one has taken it in meanwhile") {
-      f.step(Member::ControlOpened{true, 1});
+      f.step(Member::ControlOpened{wire::Asked::all, 1});
       f.receive(wire::Welcome{run(), heartbeat, timeout, "10.0.0.1", false}).step(Member::ControlClosed{"reset"});
       other(1, 78);
       CHECK(f.machine.is_member());
