@@ -239,7 +239,7 @@ typedef struct hawser_member {
 HAWSER_API hawser_status_t hawser_comm_member(hawser_comm_t *comm, uint32_t rank, hawser_member_t *member_out);
 
 /** Leaves in order: waits for this peer's open operations, tells the coordinator, closes. The others lose nothing.
- *  Errors    NOT_MEMBER; TIMEOUT: operations were still open, and this peer is a member as before; or it left without the
+ *  Errors    NOT_MEMBER; TIMEOUT: operations were still open, and this peer is a member as before; or it left without a
  *            coordinator's answer: the sentence says which. After leaving every call but _destroy is ABORTED. */
 HAWSER_API hawser_status_t hawser_comm_leave(hawser_comm_t *comm, uint32_t timeout_ms);
 

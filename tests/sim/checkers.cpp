@@ -405,6 +405,9 @@ void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::str
 void Checker::ended(const Peer& peer, Code code, const std::string& text) {
   if (is_outside_lineage(peer.lineage())) return;
   switch (code) {
+    case Code::TIMEOUT:  // no coordinator took the word of it
+      if (world_.settings.coordinators == 1) violation("{} ends with TIMEOUT: {}", peer.name(), text);
+      [[fallthrough]];
     case Code::OK:
       if (!peer.asked_to_leave()) violation("{} has left but never asked to", peer.name());
       break;

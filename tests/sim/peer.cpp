@@ -784,6 +784,8 @@ void Peer::abandoned() {
   // Two view changes, one after the other: the vote may have come too late for the first.
   const Settings& s = world_.settings;
   const bool in_time = 2 * (14 * s.control_delay + 2 * s.persist) < 2 * s.timeout();
+  // It may have waited for somebody to be given up who is gone by now.
+  if (world_.settled && world_.scheduler.now() - world_.settled_at < 2 * s.timeout()) return;
   if (world_.settled && in_time && !world_.is_excused(*this)) {
     violation("{}: nobody has decided an operation though nothing is wrong", name_);
   }

@@ -545,6 +545,7 @@ void World::run() {
   // Everyone stops at the same place of the program, and then nothing may be open.
   trace.line(scheduler.now(), "LAST ROUND");
   settled = true;
+  settled_at = scheduler.now();
   for (std::uint32_t group = 0; group < settings.groups; ++group) {
     if (is_excused(group)) unsettled_.insert(group);
   }

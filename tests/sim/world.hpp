@@ -134,6 +134,7 @@ class World {
   std::vector<Slot> slots;
   bool quiet = false;    // no more faults
   bool settled = false;  // and everyone is where it belongs
+  Micros settled_at = 0;
 
   [[nodiscard]] Peer& peer(PeerId id) const { return *peers.at(static_cast<std::size_t>(id.low - 1)); }
   [[nodiscard]] Place place_of(const Peer& peer) const { return peer.group() * settings.peers + peer.slot(); }

@@ -560,7 +560,8 @@ class Supervisor {
   // Calls that each keep their deadline and yet get nothing done, as members do that wait for one another in different
   // calls.
   void watch_progress(std::uint64_t now) {
-    if (!have_all_joined_ || healthy().empty() || starvation_ || is_disturbed()) {
+    // Members at an admission point stand there until a coordinator lets them go.
+    if (!have_all_joined_ || healthy().empty() || starvation_ || is_disturbed() || is_coordinator_away()) {
       last_commit_ns_ = now;
       return;
     }

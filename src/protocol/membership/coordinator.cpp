@@ -115,6 +115,7 @@ void Coordinator::forgive(Millis stopped, const Env& env) {
   for (auto& [id, conn] : conns_) shift(conn.heard);
   for (auto& [id, peer] : peers_) {
     if (peer.absent_at) shift(*peer.absent_at);
+    if (peer.missed_at) shift(*peer.missed_at);
   }
   for (auto& [id, group] : groups_) {
     if (group.recovery) {
@@ -169,9 +170,9 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
     peer_gone(peer, why, false, env, actions);
   }
   for (auto& [id, peer] : peers_) {
-    if (!peer.absent_at || env.now - *peer.absent_at < timeout) continue;
+    if (!peer.absent_at) continue;
     Group& group = groups_.at(peer.group);
-    if (!contains(group.view, id) || group.doomed.contains(id)) continue;
+    if (!contains(group.view, id) || group.doomed.contains(id) || !is_overdue(peer, group, env)) continue;
     // Without a majority nobody can be removed, and those who are away look for one.
     if (needs_majority(group) && !majority_present(group)) continue;
     group.doomed.emplace(id, Doom{peer.absent_why, true});
@@ -216,6 +217,19 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
       peer.absent_why = why;
     }
   }
+}
+
+bool Coordinator::is_overdue(const Peer& peer, const Group& group, const Env& env) const {
+  const Millis timeout = config_.peer_timeout_ms;
+  if (env.now - *peer.absent_at >= timeout) return true;
+  if (!peer.missed_at || env.now - *peer.missed_at < timeout) return false;
+  const Millis fresh = env.now - 2 * timeout;
+  return std::all_of(group.view.members.begin(), group.view.members.end(), [&](const auto& member) {
+    const Peer& other = peers_.at(member.peer.id);
+    if (other.conn == 0 || group.doomed.contains(other.id)) return true;
+    const auto said = other.unreachable.find(peer.id);
+    return said != other.unreachable.end() && said->second >= fresh;
+  });
 }
 
 void Coordinator::wait_for_majority(Group& group, Millis time, const Env& env) {
@@ -487,12 +501,13 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
   if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
     peer.absent_why = why;
     if (!peer.absent_at) peer.absent_at = env.now + search_time(group_id, group.view.rule);
+    peer.missed_at.reset();
     if (was_asleep(env)) {
       peer.conn_ended_at.reset();
     } else {
       peer.conn_ended_at = env.now;
     }
-    if (final || peer.leaving) {
+    if (final || (peer.leaving && peer.addresses <= 1)) {  // who knows others comes back to say it again
       Doom& doom = group.doomed.emplace(id, Doom{why}).first->second;
       doom.absent = doom.suspected = false;  // whatever it was lost for before, it will not be back
     }
@@ -597,7 +612,7 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
   const auto told = std::exchange(group.served, {});
   if (!any) return;
   std::set<std::size_t> gone;
-  for (const std::size_t one : unserved(broken, away)) {
+  for (const std::size_t one : removable(group, members, broken, away, actions)) {
     const auto pairs = std::count(broken[one].begin(), broken[one].end(), true);
     const std::string why =
         fmt::format("{} of its connections to other members cannot be kept, nor can others take their place", pairs);
@@ -615,6 +630,35 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
                                                names[a], names[b])});
     }
   }
+}
+
+// Those whom the rest has to do without; where a majority must agree to that, one has to be left. Of two parts of the
+// group that cannot reach each other that is one or the other.
+std::vector<std::size_t> Coordinator::removable(const Group& group, const std::vector<PeerId>& members,
+                                                const std::vector<std::vector<bool>>& broken,
+                                                const std::vector<bool>& away, Actions& actions) const {
+  std::vector<std::size_t> gone = unserved(broken, away);
+  if (!needs_majority(group) || gone.empty()) return gone;
+  std::vector<std::size_t> rest;
+  for (std::size_t one = 0; one < members.size(); ++one) {
+    if (!away[one] && std::find(gone.begin(), gone.end(), one) == gone.end()) rest.push_back(one);
+  }
+  const auto decides = [&](const std::vector<std::size_t>& some) {
+    std::set<PeerId> ids;
+    for (const std::size_t one : some) ids.insert(members[one]);
+    return is_majority(group.view, ids);
+  };
+  if (decides(rest)) return gone;
+  std::vector<std::vector<bool>> among(gone.size(), std::vector<bool>(gone.size()));
+  for (std::size_t a = 0; a < gone.size(); ++a) {
+    for (std::size_t b = 0; b < gone.size(); ++b) among[a][b] = broken[gone[a]][gone[b]];
+  }
+  if (decides(gone) && unserved(among, std::vector<bool>(gone.size(), false)).empty()) return rest;
+  actions.push_back(
+      Note{true, fmt::format("{} of {} members cannot be reached by the others, who are no majority without "
+                             "them: nobody is removed",
+                             gone.size(), group.view.members.size())});
+  return {};
 }
 
 Ticket Coordinator::ticket(PeerId a, PeerId b) const {

@@ -119,6 +119,7 @@ class Coordinator {
     std::map<PeerId, Millis> unreachable;  // members it suspects, and when it last said so
     std::map<PeerId, Millis> links_lost;   // with whom its light strand broke, and when it said so
     std::optional<Millis> absent_at;       // member that is away: its time to come back begins then
+    std::optional<Millis> missed_at;       // and then already, if no member that is here can reach it
     std::optional<Millis> conn_ended_at;   // its connection to this very process has ended
     std::optional<Millis> back_at;         // it came back: what it had lost meanwhile may need time to come back, too
     std::string absent_why;
@@ -240,12 +241,17 @@ class Coordinator {
   void on_leave(Peer& peer, const wire::Leave& leave, const Env& env, Actions& actions);
   void on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env);
   void weigh_suspicions(Group& group, const Env& env, Actions& actions);
+  [[nodiscard]] std::vector<std::size_t> removable(const Group& group, const std::vector<PeerId>& members,
+                                                   const std::vector<std::vector<bool>>& broken,
+                                                   const std::vector<bool>& away, Actions& actions) const;
   void welcome(ConnId conn, Actions& actions);
   void refuse(ConnId conn, Code code, std::string text, const Env& env, Actions& actions, LineageId lineage = {});
   void turn_away(PeerId id, const std::string& text, Actions& actions);
   void forget(std::uint32_t group_id, PeerId id, Actions& actions);
   // The connection of a peer is gone. `final`: so is the peer.
   void peer_gone(PeerId id, const std::string& why, bool final, const Env& env, Actions& actions);
+  // Its time to come back is over.
+  [[nodiscard]] bool is_overdue(const Peer& peer, const Group& group, const Env& env) const;
   // Dooms members whose own connection ended while most of the others lost theirs with them.
   void weigh_absent(std::uint32_t group_id, Group& group);
   void forgive(Millis stopped, const Env& env);

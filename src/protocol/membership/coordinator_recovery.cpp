@@ -64,7 +64,7 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     // One that knows no other coordinator would ask for ever. One that knows several has to hear it of all of them:
     // this one has no word about that lineage, and names its own.
     const bool last_word = hello.addresses <= 1 && !config_.arbiter;
-    const bool occupied = hello.view != 0 && !config_.arbiter && leads(hello.group);
+    const bool occupied = hello.view != 0 && !config_.arbiter && group.view.number != 0;
     actions.push_back(Note{true, fmt::format("refused {}: it belongs to another group {}", hello.name, hello.group)});
     actions.push_back(Send{
         conn, wire::Refuse{last_word || !occupied ? hello.lineage : group.view.lineage,
@@ -278,11 +278,15 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       // Another one may have been there until now, and may have had those who are not here.
       const bool logged = recovery.logged.has_value();
       const Millis least = logged && !config_.arbiter ? 0 : timeout;
-      const Millis from = install.view.rule == wire::Rule::quorum ? env.now : recovery.since;
-      const Millis since = from + std::max(least, search_time(group_id, install.view.rule));
+      const Millis time = std::max(least, search_time(group_id, install.view.rule));
+      const Millis missed = recovery.since + time;
+      const Millis since = install.view.rule == wire::Rule::quorum ? env.now + time : missed;
       const auto away = std::move(recovery.away);
       group.recovery.reset();
       adopt_view(group_id, group, install, since);
+      for (const auto& member : group.view.members) {
+        if (Peer& peer = peers_.at(member.peer.id); peer.conn == 0) peer.missed_at = missed;
+      }
       // Whoever was here has its time from when it went; unless the others saw its process end.
       for (const auto& [id, last] : away) {
         auto peer = peers_.find(id);
@@ -357,6 +361,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   }
   peer.conn = conn;
   peer.absent_at.reset();
+  peer.missed_at.reset();
   peer.absent_why.clear();
   peer.conn_ended_at.reset();
   peer.back_at = env.now;
@@ -364,6 +369,11 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   // A newcomer says Join again, unless it has heard from another coordinator that it is a member.
   if (peer.phase != Phase::member) peer.phase = hello.view == 0 ? Phase::greeted : Phase::returning;
   conns_.at(conn).peer = peer.id;
+  // That it can reach others again it may have said elsewhere; whoever still cannot says so again before that counts.
+  peer.unreachable.clear();
+  for (const auto& member : group.view.members) {
+    if (auto other = peers_.find(member.peer.id); other != peers_.end()) other->second.unreachable.erase(peer.id);
+  }
   if (auto doomed = group.doomed.find(peer.id); doomed != group.doomed.end() && doomed->second.absent) {
     group.doomed.erase(doomed);
   }
@@ -426,6 +436,7 @@ void Coordinator::await_absent(std::uint32_t group_id, Group& group, const Env& 
   for (const auto& member : group.view.members) {
     Peer& peer = peers_.at(member.peer.id);
     if (peer.absent_at) peer.absent_at = env.now + time;
+    peer.missed_at.reset();
   }
 }
 

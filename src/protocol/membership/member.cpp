@@ -22,7 +22,8 @@ void Member::step(const Event& event, const Env& env, Actions& actions) {
 }
 
 std::optional<Millis> Member::next_deadline() const {
-  if (!control_up_ || phase_ == Phase::ended) return std::nullopt;
+  if (phase_ == Phase::ended) return std::nullopt;
+  if (!control_up_) return leave_by_;
   if (!welcomed_ && phase_ == Phase::joining) return std::nullopt;  // the call's own deadline holds
   return std::min<Millis>(next_heartbeat_, heard_ + peer_timeout_ms_);
 }
@@ -56,11 +57,12 @@ void Member::on(const ControlOpened& event, const Env& env, Actions& actions) {
   actions.push_back(SendControl{std::move(hello)});
 }
 
-void Member::on(const ControlClosed& /*event*/, const Env& /*env*/, Actions& actions) {
+void Member::on(const ControlClosed& /*event*/, const Env& env, Actions& actions) {
   control_up_ = false;
   welcomed_ = false;
   if (phase_ == Phase::joining) return;  // it begins again with the next connection
-  if (leaving_) return end(Code::OK, "the coordinator went away while this peer left", actions);
+  if (leaving_) leave_without_coordinator(env, actions);
+  if (phase_ == Phase::ended) return;
   if (admission_.standing && !HAWSER_MUTANT(26)) return;
   // The group goes on without a coordinator; nobody can be let in meanwhile, so nobody is waited for.
   release();
@@ -188,6 +190,7 @@ void Member::on_propose(const wire::Propose& propose, Actions& actions) {
 }
 
 void Member::on(const Tick& /*event*/, const Env& env, Actions& actions) {
+  if (!control_up_ && leaving_) return leave_without_coordinator(env, actions);
   if (!control_up_ || (!welcomed_ && phase_ == Phase::joining)) return;
   // A peer that was itself stopped must not take its own sleep for the coordinator's silence.
   const Millis gap = last_tick_ ? env.now - *last_tick_ : 0;
@@ -322,10 +325,20 @@ void Member::on(const AdmitCalled& /*event*/, const Env& /*env*/, Actions& actio
 // The call counts as not made. Whoever stood there keeps standing: newcomers may have been let in at this point.
 void Member::on(const AdmitGivenUp& /*event*/, const Env& /*env*/, Actions& /*actions*/) { admission_.blocked = false; }
 
-void Member::on(const LeaveCalled& /*event*/, const Env& /*env*/, Actions& actions) {
-  if (!control_up_) return end(Code::OK, "left without a coordinator", actions);
+void Member::on(const LeaveCalled& /*event*/, const Env& env, Actions& actions) {
   leaving_ = true;
+  if (!control_up_) return leave_without_coordinator(env, actions);
   actions.push_back(SendControl{wire::Leave{}});
+}
+
+// Where there are several coordinators one of them may answer soon. Whoever goes without a word counts as lost, and the
+// others may be left without a majority.
+void Member::leave_without_coordinator(const Env& env, Actions& actions) {
+  if (config_.addresses <= 1) return end(Code::OK, "left without a coordinator", actions);
+  if (!leave_by_) leave_by_ = env.now + peer_timeout_ms_;
+  if (env.now < *leave_by_) return;
+  end(Code::TIMEOUT, fmt::format("left without a coordinator: none took the word of it for {} ms", peer_timeout_ms_),
+      actions);
 }
 
 void Member::on(const AbortCalled& /*event*/, const Env& /*env*/, Actions& actions) {
@@ -334,6 +347,7 @@ void Member::on(const AbortCalled& /*event*/, const Env& /*env*/, Actions& actio
 }
 
 void Member::end(Code code, const std::string& text, Actions& actions) {
+  if (leaving_ && code == Code::EXPELLED) return end(Code::OK, "left", actions);  // it was heard, or missed by then
   phase_ = Phase::ended;
   Ledger::Actions ledger_actions;
   ledger_.end_all(code == Code::OK ? Code::ABORTED : code, text, ledger_actions);

@@ -159,6 +159,7 @@ class Member {
   void release();               // no round holds it any more
   void walk(Actions& actions);  // an admission call goes on as far as it may
   void pass_point(Actions& actions);
+  void leave_without_coordinator(const Env& env, Actions& actions);
   void end(Code code, const std::string& text, Actions& actions);
   void forward(Ledger::Actions& from, Actions& to);
 
@@ -168,7 +169,8 @@ class Member {
   bool welcomed_ = false;
   bool joined_sent_ = false;
   bool leaving_ = false;
-  std::uint64_t failures_ = 0;  // when this connection was opened
+  std::optional<Millis> leave_by_;  // if no coordinator is there
+  std::uint64_t failures_ = 0;      // when this connection was opened
   // Coordinators that lead another group, one address after the other: how many, and the attempt after the last one.
   std::uint64_t others_ = 0;
   std::uint64_t others_next_ = 0;

@@ -1041,6 +1041,7 @@ Status Engine::leave(std::int64_t timeout_ms) {
   const Critical critical(*this);
   member_.step(Member::LeaveCalled{}, env_now(), actions);
   perform(actions);
+  task(Member::Tick{});  // its deadline is another now
   if (!changed_.wait_until(lock, deadline, [&] { return ended_.has_value(); })) {
     member_.step(Member::AbortCalled{}, env_now(), actions);
     perform(actions);

@@ -490,15 +490,15 @@ TEST_CASE("members are kept where they can agree, and sent on where not", "[prot
 TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
   // Member 3 has accepted that it stays alone. Before that is found out, it is the one to go for its connections.
   Returning f;
-  const wire::View old = under_quorum(view(4, {1, 2, 3}));
+  const wire::View old = under_quorum(view(4, {1, 2, 3, 4}));
   wire::Install next = install(under_quorum(view(5, {3}, 5)));
   next.term = {6, 3};
-  for (const std::uint64_t gone : {1U, 2U}) next.departures.push_back({peer(gone), "p", false, "lost"});
-  f.come(1, old, std::nullopt).come(3, old, next);
+  for (const std::uint64_t gone : {1U, 2U, 4U}) next.departures.push_back({peer(gone), "p", false, "lost"});
+  f.come(1, old, std::nullopt).come(2, old, std::nullopt).come(3, old, next);
   f.wait(timeout);
   REQUIRE(f.machine.view(0) != nullptr);
   f.receive(1, wire::Suspect{peer(3), "no way"}).receive(3, wire::Suspect{peer(1), "no way"});
-  f.receive(3, wire::Suspect{peer(2), "no way"});
+  f.receive(3, wire::Suspect{peer(2), "no way"}).receive(3, wire::Suspect{peer(4), "no way"});
   f.wait(2 * heartbeat);
   CHECK(std::any_of(f.notes.begin(), f.notes.end(),
                     [](const auto& note) { return note.find("removing rank 2 (p3)") != std::string::npos; }));
@@ -507,8 +507,9 @@ TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
     f.receive(conn, wire::SealReply{term, number, {}, accepted, {}});
   };
   answer(1, 4, {});
+  answer(2, 4, {});
   answer(3, 4, {next});
-  f.wait(3 * timeout);  // until nobody waits for member 2 any longer
+  f.wait(3 * timeout);  // until nobody waits for member 4 any longer
   CHECK(f.members() == Ids{3});
   // It is its own majority, and what it asks for is decided.
   answer(3, 5, {});
@@ -517,6 +518,41 @@ TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
   answer(3, f.machine.view(0)->number, {});
   CHECK(f.members() == Ids{3});
   CHECK(f.machine.view(0)->number > 5);
+}
+
+TEST_CASE("where a majority must agree, no verdict leaves less than that", "[protocol]") {
+  Returning f;
+  const bool halves = GENERATE(true, false);
+  const wire::View old = under_quorum(view(4, {1, 2, 3, 4}));
+  for (const ConnId conn : {1U, 2U, 3U, 4U}) f.come(conn, old, std::nullopt);
+  f.wait(timeout);
+  REQUIRE(f.machine.leads(0));
+  const auto suspect = [&](ConnId a, ConnId b) {
+    f.receive(a, wire::Suspect{peer(b), "no way"}).receive(b, wire::Suspect{peer(a), "no way"});
+  };
+  suspect(1, 3);
+  suspect(1, 4);
+  suspect(2, 3);
+  suspect(2, 4);
+  if (!halves) {
+    suspect(1, 2);
+    suspect(3, 4);
+  }
+  f.inbox.clear();
+  f.wait(timeout);
+  const auto says = [&](const std::string& text) {
+    return std::any_of(f.notes.begin(), f.notes.end(),
+                       [&](const auto& note) { return note.find(text) != std::string::npos; });
+  };
+  if (halves) {  // the half with the first rank
+    CHECK(says("removing rank 2 (p3)"));
+    CHECK(says("removing rank 3 (p4)"));
+    CHECK(!says("removing rank 0 (p1)"));
+    CHECK(!says("removing rank 1 (p2)"));
+  } else {
+    CHECK(says("nobody is removed"));
+    CHECK(!says("removing"));
+  }
 }
 
 // The network is cut in three; before the coordinator has lost sight of the others, it hears that nobody can reach
