@@ -1,6 +1,8 @@
-// Networks that do to packets and addresses what they may: small packets and windows, packets that are too large for
-// some link and vanish without a word, an address that changes, a translator of addresses that forgets its connections.
+// Networks that do to packets and addresses what they may: small packets and windows, packets that are lost, packets
+// that are too large for some link and vanish without a word, ways that work in one direction, or now and then, an
+// address that changes, a translator of addresses that forgets its connections.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <exception>
@@ -87,6 +89,114 @@ TEST_CASE("small packets and small windows only cost time", "[network]") {
   reduce(group, 300000);
   reduce_for(group, timeout_ms / 2);
   CHECK(view_of(group.comms[0]).number == 1);
+}
+
+TEST_CASE("lost packets only cost time", "[network]") {
+  if (networks_unavailable()) return;
+  const std::uint32_t per_mille = GENERATE(1U, 10U, 50U);
+  const Group group(2 * heartbeat_ms);
+  reduce(group, 300000);
+  for (std::size_t host = 0; host < size; ++host) {  // also of what is said to the coordinator, in one direction
+    group.network.run(host, "nft add rule inet cuts input meta l4proto tcp numgen random mod 1000 lt " +
+                                std::to_string(per_mille) + " drop");
+  }
+  reduce_for(group, 2000);
+  CHECK(view_of(group.comms[0]).number == 1);
+  for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
+}
+
+TEST_CASE("a way that is there for four fifths of the time is used for most of it", "[network]") {
+  if (networks_unavailable()) return;
+  const Group group(2 * heartbeat_ms);
+  std::atomic<bool> over{false};
+  std::atomic<int> cuts{0};
+  std::exception_ptr failure;
+  std::thread flapping([&] {
+    try {
+      while (!over) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2000));
+        group.network.cut_both(group.hosts[0], group.hosts[1]);
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        group.network.heal();
+        ++cuts;
+      }
+    } catch (...) {
+      failure = std::current_exception();
+    }
+  });
+  // A cut costs its own time and what TCP takes to try again, no more.
+  constexpr std::int64_t pause_ms = 10;
+  const auto began = Clock::now();
+  std::int64_t at_work = 0;
+  try {
+    while (ms_since(began) < 10000) {
+      const auto call = Clock::now();
+      reduce(group, 10000);
+      if (ms_since(call) < 200 * slowness) at_work += ms_since(call) + pause_ms;
+      std::this_thread::sleep_for(std::chrono::milliseconds(pause_ms));
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  over = true;
+  flapping.join();
+  if (failure) std::rethrow_exception(failure);
+  CHECK(cuts >= 3);
+  CHECK(at_work * 2 >= ms_since(began));
+  CHECK(view_of(group.comms[0]).number == 1);
+}
+
+TEST_CASE("one direction between a member and the coordinator is cut: the others go on, the member hears of it later",
+          "[network]") {
+  if (networks_unavailable()) return;
+  const bool heard = GENERATE(false, true);  // the member by the coordinator
+  const Group group(heartbeat_ms / 2);
+  constexpr std::uint32_t beat_ms = heartbeat_ms / 2;
+  constexpr std::int64_t limit_ms = std::int64_t{6} * beat_ms;
+  reduce(group, 10000);
+  const std::size_t host = group.hosts[2];
+  if (heard) {
+    group.network.run(host, "nft add rule inet cuts input ip saddr " + Network::bridge_address() + " drop");
+  } else {
+    group.network.run_on_bridge(
+        "nft add table inet cuts; nft add chain inet cuts input \"{ type filter hook input priority 0; }\"; "
+        "nft add rule inet cuts input ip saddr " +
+        Network::address(host) + " drop");
+  }
+  const auto began = Clock::now();
+  // Operations need no coordinator; then it is removed, and whatever was begun goes on among the rest.
+  std::vector<hawser_status_t> statuses(size, HAWSER_OK);
+  in_threads(size, [&](std::uint32_t rank) {
+    std::vector<float> data(1000);
+    for (;;) {
+      std::fill(data.begin(), data.end(), static_cast<float>(rank + 1));
+      hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+      options.timeout_ms = static_cast<std::uint32_t>(2 * limit_ms * slowness);
+      hawser_op_info_t info = HAWSER_OP_INFO_INIT;
+      statuses[rank] = hawser_all_reduce(group.comms[rank].get(), data.data(), data.data(), data.size(), HAWSER_F32,
+                                         HAWSER_SUM, &options, &info);
+      if (statuses[rank] != HAWSER_OK) return;
+      const float wanted = info.participants == size ? 6.0F : 3.0F;
+      check(info.participants >= size - 1, "too few");
+      check(std::all_of(data.begin(), data.end(), [&](float value) { return value == wanted; }), "wrong sum");
+      if (info.participants < size) return;
+      if (ms_since(began) > 20000 * slowness) return check(false, "it was never removed");
+    }
+  });
+  CHECK(statuses[0] == HAWSER_OK);
+  CHECK(statuses[1] == HAWSER_OK);
+  CHECK(statuses[2] != HAWSER_OK);
+  // Noticed after one timeout, a call until two more, and two for a coordinator to decide it.
+  CHECK(ms_since(began) < (6 * limit_ms + 2 * beat_ms) * slowness + 1000);
+  CHECK(view_of(group.comms[0]).world_size == size - 1);
+  group.network.heal();
+  if (!heard) group.network.run_on_bridge("nft flush chain inet cuts input");
+  for (hawser_view_t view = HAWSER_VIEW_INIT;
+       hawser_comm_view(group.comms[2].get(), &view) != HAWSER_EXPELLED && ms_since(began) < 60000;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  hawser_view_t view = HAWSER_VIEW_INIT;
+  CHECK(hawser_comm_view(group.comms[2].get(), &view) == HAWSER_EXPELLED);
 }
 
 // Handshakes and heartbeats pass, and nothing that is large.

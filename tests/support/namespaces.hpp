@@ -103,6 +103,7 @@ class Network {
   }
   // A shell command in the namespace of a host; throws with what it said when it fails.
   void run(std::size_t host, const std::string& command) const { in(hosts_.at(host), command); }
+  void run_on_bridge(const std::string& command) const { in(bridge_, command); }
 
   // Why there can be none here; empty when there can.
   static std::string unavailable() {
