@@ -29,6 +29,7 @@ constexpr std::int64_t retry_ms_max = 1000;
 constexpr std::int64_t unacknowledged_ms_min = 500;  // a way may be long
 constexpr std::size_t handshakes_max = 256;          // incoming connections that have not said who they are
 constexpr std::uint32_t strands_max = 64;
+constexpr int segment_bytes_min = 536;  // every way takes packets of 576 bytes (RFC 791, section 3.1)
 
 void pass_sent(const wire::Message& message) {
   if (std::holds_alternative<wire::Hello>(message)) HAWSER_KILL_POINT("hello.sent");
@@ -107,6 +108,7 @@ class Communicator::Control {
   struct Met {
     wire::PeerInfo info;
     Ticket ticket;
+    bool small_segments = false;  // on the way to it large packets vanish
   };
 
   void drain();
@@ -131,6 +133,7 @@ class Communicator::Control {
   void dial(StrandKey key);
   void dial_failed(StrandKey key, const Status& why);
   void dial_again(StrandKey key);
+  void take_small_segments(const StrandLost& lost);
   void accept(std::unique_ptr<io::TcpStream> stream);
   void on_strand_hello(std::uint64_t id, const wire::StrandHello& hello);
   void admit_strand(std::uint64_t id);
@@ -270,6 +273,7 @@ void Communicator::Control::perform(ControlTask& task) {
     view_installed(*installed);
   } else if (auto* lost = std::get_if<StrandLost>(&task)) {
     if (lost->link_lost) engine_->step(Member::LinkLost{lost->peer});
+    if (lost->large_vanish && lost->dialled) take_small_segments(*lost);
     if (lost->dialled && met_.contains(lost->peer)) {
       dial_failed({lost->peer, lost->index}, Status(Code::PEER_LOST, lost->why));
     } else {
@@ -356,11 +360,11 @@ void Communicator::Control::connect_coordinator() {
   if (ended_ || control_) return;
   const io::Endpoint& endpoint = options_.coordinators[coordinator_index_ % options_.coordinators.size()];
   const std::string address = io::format_endpoint(endpoint.host, endpoint.port.value_or(0));
-  io::ConnectTimeouts timeouts;
+  io::ConnectOptions options;
   if (options_.coordinators.size() > 1) {  // one of them may be gone without a word; the next must have its turn
-    timeouts.address_ms = turn_ms();
+    options.address_ms = turn_ms();
   }
-  connector_ = std::make_unique<io::TcpConnector>(*loop_, endpoint.host, endpoint.port.value_or(0), timeouts,
+  connector_ = std::make_unique<io::TcpConnector>(*loop_, endpoint.host, endpoint.port.value_or(0), options,
                                                   [this, address](Result<std::unique_ptr<io::TcpStream>> stream) {
                                                     const auto gone = std::move(connector_);
                                                     if (!stream.ok()) return coordinator_failed(stream.status());
@@ -588,9 +592,10 @@ void Communicator::Control::dial(StrandKey key) {
   std::string host = peer.host;
   if (io::is_loopback(host) && !io::is_loopback(coordinator_host_)) host = coordinator_host_;
   const std::string address = io::format_endpoint(host, peer.port);
+  io::ConnectOptions connect;
+  if (met->second.small_segments) connect.segment_bytes = segment_bytes_min;
   attempt.connector = std::make_unique<io::TcpConnector>(
-      *loop_, host, peer.port, io::ConnectTimeouts{},
-      [this, key, address](Result<std::unique_ptr<io::TcpStream>> stream) {
+      *loop_, host, peer.port, connect, [this, key, address](Result<std::unique_ptr<io::TcpStream>> stream) {
         auto it = dials_.find(key);
         if (it == dials_.end()) return;
         const auto gone = std::move(it->second.connector);
@@ -639,6 +644,16 @@ void Communicator::Control::dial_failed(StrandKey key, const Status& why) {
   attempt.retry->start(std::min(attempt.delay_ms, retry_ms_of_member()));
   attempt.delay_ms = std::min(2 * attempt.delay_ms, retry_ms_max);
   watch_links();
+}
+
+void Communicator::Control::take_small_segments(const StrandLost& lost) {
+  const auto met = met_.find(lost.peer);
+  if (met == met_.end() || std::exchange(met->second.small_segments, true)) return;
+  log::message(
+      log::Subsystem::net, log::Level::warn,
+      "large packets vanish on the way to peer {} ({}) while small ones arrive: its new connections send segments "
+      "of {} bytes; look at the MTU of tunnels and at firewalls that drop ICMP",
+      met->second.info.name, lost.why, segment_bytes_min);
 }
 
 void Communicator::Control::dial_again(StrandKey key) {

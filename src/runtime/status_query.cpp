@@ -31,7 +31,7 @@ class Question {
     const Ending ending{question, running};
     running.call([&] {
       question.connector_ = std::make_unique<io::TcpConnector>(
-          running, endpoint.host, *endpoint.port, io::ConnectTimeouts{.address_ms = timeout_ms, .total_ms = timeout_ms},
+          running, endpoint.host, *endpoint.port, io::ConnectOptions{.address_ms = timeout_ms, .total_ms = timeout_ms},
           [&](Result<std::unique_ptr<io::TcpStream>> stream) { question.connected(running, std::move(stream)); });
     });
     return question.wait();

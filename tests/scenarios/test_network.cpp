@@ -200,37 +200,24 @@ TEST_CASE("one direction between a member and the coordinator is cut: the others
 }
 
 // Handshakes and heartbeats pass, and nothing that is large.
-TEST_CASE(
-    "large packets vanish between two members: calls end, with the sum or at their deadline, and go on when the way "
-    "is whole",
-    "[network]") {
+TEST_CASE("large packets vanish between two members: connections with small ones take their place", "[network]") {
   if (networks_unavailable()) return;
+  const bool by_the_one_that_dials = GENERATE(false, true);
   const Group group(heartbeat_ms / 2, "ip link set eth0 gso_max_segs 1");
   reduce(group, 300000);
-  const std::string drop =
-      "nft add rule inet cuts input ip saddr " + Network::address(group.hosts[0]) + " meta length gt 1000 drop";
-  group.network.run(group.hosts[1], drop);
-  constexpr std::uint32_t limit_ms = 4000 * slowness;
-  std::vector<hawser_status_t> statuses(size);
+  const std::size_t from = by_the_one_that_dials ? 1 : 0;  // the one of the later rank dials
+  group.network.run(group.hosts[1 - from], "nft add rule inet cuts input ip saddr " +
+                                               Network::address(group.hosts[from]) + " meta length gt 1000 drop");
   const auto began = Clock::now();
-  in_threads(size, [&](std::uint32_t rank) {
-    std::vector<float> data(300000, static_cast<float>(rank + 1));
-    hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
-    options.timeout_ms = limit_ms;
-    hawser_op_info_t info = HAWSER_OP_INFO_INIT;
-    statuses[rank] = hawser_all_reduce(group.comms[rank].get(), data.data(), data.data(), data.size(), HAWSER_F32,
-                                       HAWSER_SUM, &options, &info);
-    const std::string said = hawser_last_error();
-    const float wanted = statuses[rank] == HAWSER_OK ? 6.0F : static_cast<float>(rank + 1);
-    check(std::all_of(data.begin(), data.end(), [&](float value) { return value == wanted; }), "wrong values");
-    check(statuses[rank] == HAWSER_OK || statuses[rank] == HAWSER_TIMEOUT, said);
-  });
-  CHECK(ms_since(began) < limit_ms + 2 * timeout_ms + 3000);
-  CHECK(statuses[0] == statuses[1]);
-  CHECK(statuses[0] == statuses[2]);
-  group.network.heal();
   reduce(group, 300000);
+  CHECK(ms_since(began) < 4 * timeout_ms);
+  reduce_for(group, timeout_ms);
+  CHECK(view_of(group.comms[0]).number == 1);
   for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
+  // A call is not slow for long.
+  const auto again = Clock::now();
+  reduce(group, 300000);
+  CHECK(ms_since(again) < timeout_ms);
 }
 
 namespace {

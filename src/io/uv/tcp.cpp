@@ -82,9 +82,10 @@ struct TcpStream::State : HandleState {
     return static_cast<State*>(static_cast<HandleState*>(static_cast<uv_handle_t*>(handle)->data));
   }
 
-  Status init(EventLoop& owner, const std::shared_ptr<State>& self) {
+  // With a family there is a socket at once.
+  Status init(EventLoop& owner, const std::shared_ptr<State>& self, unsigned family = AF_UNSPEC) {
     loop = &owner;
-    if (const int error = uv_tcp_init(owner.handle(), &tcp); error != 0) {
+    if (const int error = uv_tcp_init_ex(owner.handle(), &tcp, family); error != 0) {
       return {code_of(error), fmt::format("no TCP connection: {}", uv_strerror(error))};
     }
     attach(reinterpret_cast<uv_handle_t*>(&tcp), self);
@@ -287,7 +288,7 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
   bool resolved = false;
   std::vector<SocketAddress> addresses;
   std::size_t next = 0;  // index of the address after the one being tried
-  ConnectTimeouts timeouts;
+  ConnectOptions options;
   Done done;
   Timer total;
   Timer address;
@@ -295,14 +296,14 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
   std::string failures;
   bool all_timed_out = true;
 
-  State(EventLoop& owner, std::string name, ConnectTimeouts times, Done callback)
+  State(EventLoop& owner, std::string name, ConnectOptions wanted, Done callback)
       : loop(owner),
         target(std::move(name)),
-        timeouts(times),
+        options(wanted),
         done(std::move(callback)),
         total(owner, [this] { on_total(); }),
         address(owner, [this] { on_address_timeout(); }) {
-    total.start(timeouts.total_ms);
+    total.start(options.total_ms);
   }
 
   void cancel() {
@@ -325,13 +326,13 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
     note(trying ? fmt::format("{}: no answer", addresses[next - 1].text()) : std::string());
     if (!resolved) {
       return fail(Code::TIMEOUT,
-                  fmt::format("{}: the name service does not answer within {} ms", target, timeouts.total_ms));
+                  fmt::format("{}: the name service does not answer within {} ms", target, options.total_ms));
     }
-    fail(Code::TIMEOUT, fmt::format("{}: no connection within {} ms ({})", target, timeouts.total_ms, failures));
+    fail(Code::TIMEOUT, fmt::format("{}: no connection within {} ms ({})", target, options.total_ms, failures));
   }
 
   void on_address_timeout() {
-    note(fmt::format("{}: no answer within {} ms", addresses[next - 1].text(), timeouts.address_ms));
+    note(fmt::format("{}: no answer within {} ms", addresses[next - 1].text(), options.address_ms));
     try_next();
   }
 
@@ -359,10 +360,18 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
     }
     const SocketAddress& to = addresses[next++];
     auto stream = std::make_shared<TcpStream::State>();
-    if (const Status status = stream->init(loop, stream); !status.ok()) return fail(status.code(), status.text());
+    const unsigned family = options.segment_bytes != 0 ? to.get()->sa_family : AF_UNSPEC;
+    if (const Status status = stream->init(loop, stream, family); !status.ok()) {
+      return fail(status.code(), status.text());
+    }
+    if (options.segment_bytes != 0) {
+      int fd = -1;
+      uv_fileno(reinterpret_cast<const uv_handle_t*>(&stream->tcp), &fd);
+      set_option(fd, IPPROTO_TCP, TCP_MAXSEG, options.segment_bytes);
+    }
     trying = stream;
     trying->connected = [this](int error) { on_connected(error); };
-    address.start(timeouts.address_ms);
+    address.start(options.address_ms);
     const int error =
         uv_tcp_connect(&stream->connect_request, &stream->tcp, to.get(), [](uv_connect_t* request, int status) {
           TcpStream::State* state = TcpStream::State::of(request->handle);
@@ -395,9 +404,9 @@ struct TcpConnector::State : std::enable_shared_from_this<State> {
   }
 };
 
-TcpConnector::TcpConnector(EventLoop& loop, const std::string& host, std::uint16_t port, ConnectTimeouts timeouts,
+TcpConnector::TcpConnector(EventLoop& loop, const std::string& host, std::uint16_t port, ConnectOptions options,
                            Done done)
-    : state_(std::make_shared<State>(loop, format_endpoint(host, port), timeouts, std::move(done))) {
+    : state_(std::make_shared<State>(loop, format_endpoint(host, port), options, std::move(done))) {
   const std::weak_ptr<State> weak = state_;
   const auto answer = [weak](Result<Addresses> result) {
     if (const auto state = weak.lock()) state->on_resolved(std::move(result));
@@ -413,9 +422,9 @@ TcpConnector::TcpConnector(EventLoop& loop, const std::string& host, std::uint16
   if (!started.ok()) loop.post([answer, started = std::move(started)] { answer(started); });
 }
 
-TcpConnector::TcpConnector(EventLoop& loop, std::vector<SocketAddress> addresses, ConnectTimeouts timeouts, Done done)
+TcpConnector::TcpConnector(EventLoop& loop, std::vector<SocketAddress> addresses, ConnectOptions options, Done done)
     : state_(std::make_shared<State>(loop, addresses.empty() ? std::string("no address") : addresses.front().text(),
-                                     timeouts, std::move(done))) {
+                                     options, std::move(done))) {
   const std::weak_ptr<State> weak = state_;
   loop.post([weak, addresses = std::move(addresses)] {
     const auto state = weak.lock();

@@ -76,9 +76,10 @@ class TcpStream {
   std::shared_ptr<State> state_;
 };
 
-struct ConnectTimeouts {
+struct ConnectOptions {
   std::int64_t address_ms = 5000;  // for one address of a name; the next is tried then
   std::int64_t total_ms = 10000;   // for everything, resolving included
+  int segment_bytes = 0;           // neither end sends larger segments; 0: what the way seems to take
 };
 
 // Resolves a host and tries its addresses in order until one answers. Destroying it gives up.
@@ -88,8 +89,8 @@ class TcpConnector {
 
   // `done` is called once, unless the connector is destroyed before. The failure's text names every address that was
   // tried.
-  TcpConnector(EventLoop& loop, const std::string& host, std::uint16_t port, ConnectTimeouts timeouts, Done done);
-  TcpConnector(EventLoop& loop, std::vector<SocketAddress> addresses, ConnectTimeouts timeouts, Done done);
+  TcpConnector(EventLoop& loop, const std::string& host, std::uint16_t port, ConnectOptions options, Done done);
+  TcpConnector(EventLoop& loop, std::vector<SocketAddress> addresses, ConnectOptions options, Done done);
   ~TcpConnector();
   TcpConnector(const TcpConnector&) = delete;
   TcpConnector& operator=(const TcpConnector&) = delete;

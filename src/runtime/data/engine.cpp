@@ -24,7 +24,7 @@ namespace {
 using protocol::Member;
 
 constexpr std::size_t copy_bytes = 2U << 20;  // piece of a local copy
-constexpr std::size_t actions_usual = 6;     // room is made for as many before anything is changed
+constexpr std::size_t actions_usual = 6;      // room is made for as many before anything is changed
 
 // No machine of a member asks for random numbers.
 protocol::Env env_now() { return {io::now_ms(), {}}; }

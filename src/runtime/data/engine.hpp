@@ -37,7 +37,8 @@ struct StrandLost {
   PeerId peer;
   std::uint32_t index = 0;
   bool dialled = false;
-  bool link_lost = false;  // it was the last one to that peer, and nothing replaces it
+  bool link_lost = false;     // it was the last one to that peer, and nothing replaces it
+  bool large_vanish = false;  // it stood still while small packets came through
   std::string why;
 };
 struct StrandsWanted {  // so many bulk strands to a ring neighbour

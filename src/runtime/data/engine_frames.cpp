@@ -479,6 +479,10 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   auto it = links_.find(strand.peer());
   if (it == links_.end()) return;
   Link& link = it->second;
+  // A way may pass what is small and drop what is large without a word (RFC 2923, section 2.1).
+  std::int64_t spoke_ms = strand.heard();
+  for (const auto& one : link.strands) spoke_ms = std::max(spoke_ms, one->heard());
+  const bool large_vanish = strand.stands_still() && io::now_ms() - spoke_ms < member_.peer_timeout_ms() / 2;
   const auto keep = strand.shared_from_this();
   std::erase(link.strands, keep);
   link.rope.lost(strand.index());
@@ -493,7 +497,8 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   }
   log::message(log::Subsystem::data, log::Level::debug, "strand {} to {} is lost: {}", strand.index(),
                short_name(strand.peer()), why);
-  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), link.strands.empty() && !replaced, why});
+  task(StrandLost{strand.peer(), strand.index(), strand.dialled(), link.strands.empty() && !replaced, large_vanish,
+                  why});
 }
 
 // In order and before what waits. The other end may have some of it already: it drops units that it has, and Begin,

@@ -30,6 +30,7 @@ constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows 
 constexpr int near_window_bytes = 512 << 10;  // of all bulk strands of a way together
 constexpr int near_window_bytes_min = 64 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
+constexpr int retransmits_max = 2;  // of the same bytes; after fewer it may have been chance
 constexpr double pace_step = 0.02;  // smaller changes are not worth a system call
 constexpr const char* far_control = "bbr";
 constexpr const char* plain_control = "reno";  // which every kernel has
@@ -246,9 +247,11 @@ std::int64_t Strand::watch(std::int64_t now, const Liveness& liveness, bool slep
   const bool known = ask_kernel(now);
   // A parked strand is not read, so it may look silent for want of room.
   if (reading_ != Reading::parked && now - heard() >= liveness.timeout_ms) {
+    stands_still_ = true;
     engine_.on_silent(*this, fmt::format("silent for {} ms", now - heard()));
     shut();
   } else if (known && unacked_ms_ != 0 && now - unacked_ms_ >= liveness.timeout_ms) {
+    stands_still_ = true;
     engine_.on_silent(*this, fmt::format("nothing sent was acknowledged for {} ms", now - unacked_ms_));
     shut();
   }
@@ -266,6 +269,7 @@ bool Strand::ask_kernel(std::int64_t now) {
   socklen_t size = sizeof(info);
   if (getsockopt(fd_.get(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
   heard_ms_ = std::max(heard(), now - static_cast<std::int64_t>(info.tcpi_last_data_recv));
+  stands_still_ = info.tcpi_retransmits >= retransmits_max;
   if (info.tcpi_unacked == 0) {
     unacked_ms_ = 0;
   } else {

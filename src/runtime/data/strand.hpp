@@ -109,6 +109,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
 
   // When anything last came from the other end, by io::now_ms. Any thread.
   [[nodiscard]] std::int64_t heard() const { return heard_ms_.load(); }
+  // What was sent does not arrive, as far as the kernel knows, or what the other end sends.
+  [[nodiscard]] bool stands_still() const { return stands_still_.load(); }
 
   // By the engine, under its mutex: nothing of this attempt is touched any more when it returns. Of a frame that is
   // half sent the rest is zeros, which nobody takes in when the group has ended the attempt; when this member gives it
@@ -216,6 +218,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   int window_ = 0;               // bytes under way that the kernel was told; 0: its own choice
   std::int64_t renewed_ms_ = 0;  // when congestion control last began anew
   std::string usual_control_;    // of congestion, before that was changed
+  std::atomic<bool> stands_still_{false};
   std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
   Reading reading_ = Reading::header;

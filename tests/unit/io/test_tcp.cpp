@@ -96,12 +96,12 @@ struct Fixture {
     REQUIRE(status.ok());
   }
 
-  Result<TcpStream*> connect(const std::string& host, std::uint16_t port, io::ConnectTimeouts timeouts = {}) {
+  Result<TcpStream*> connect(const std::string& host, std::uint16_t port, io::ConnectOptions timeouts = {}) {
     Inbox<Result<TcpStream*>> results;
     loop->call([&] { connector = std::make_unique<TcpConnector>(*loop, host, port, timeouts, on_connected(results)); });
     return result_of(results);
   }
-  Result<TcpStream*> connect(std::vector<SocketAddress> addresses, io::ConnectTimeouts timeouts = {}) {
+  Result<TcpStream*> connect(std::vector<SocketAddress> addresses, io::ConnectOptions timeouts = {}) {
     Inbox<Result<TcpStream*>> results;
     loop->call([&] {
       connector = std::make_unique<TcpConnector>(*loop, std::move(addresses), timeouts, on_connected(results));
@@ -309,12 +309,12 @@ TEST_CASE("a connector that is destroyed says nothing any more, at whatever mome
     TcpConnector(*fix.loop, "localhost", fix.address.port(), {}, count);
     TcpConnector(*fix.loop, {silent.socket.address}, {}, count);
     fix.connector =
-        std::make_unique<TcpConnector>(*fix.loop, std::vector{silent.socket.address}, io::ConnectTimeouts{}, count);
+        std::make_unique<TcpConnector>(*fix.loop, std::vector{silent.socket.address}, io::ConnectOptions{}, count);
   });
   fix.loop->call([&] { fix.connector.reset(); });  // while it waits
   Inbox<int> done;
   fix.loop->call([&] {  // in its own callback
-    fix.connector = std::make_unique<TcpConnector>(*fix.loop, "127.0.0.1", fix.address.port(), io::ConnectTimeouts{},
+    fix.connector = std::make_unique<TcpConnector>(*fix.loop, "127.0.0.1", fix.address.port(), io::ConnectOptions{},
                                                    [&](const Result<std::unique_ptr<TcpStream>>&) {
                                                      fix.connector.reset();
                                                      done.put(1);
@@ -333,8 +333,8 @@ TEST_CASE("a loop can end while a name is looked up and a connection is tried") 
     std::unique_ptr<TcpConnector> waiting;
     fix.loop->call([&] {
       lookup =
-          std::make_unique<TcpConnector>(*fix.loop, "localhost", std::uint16_t{1}, io::ConnectTimeouts{}, [](auto) {});
-      waiting = std::make_unique<TcpConnector>(*fix.loop, std::vector{silent.socket.address}, io::ConnectTimeouts{},
+          std::make_unique<TcpConnector>(*fix.loop, "localhost", std::uint16_t{1}, io::ConnectOptions{}, [](auto) {});
+      waiting = std::make_unique<TcpConnector>(*fix.loop, std::vector{silent.socket.address}, io::ConnectOptions{},
                                                [](auto) {});
     });
     fix.loop->stop();
