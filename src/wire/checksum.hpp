@@ -2,7 +2,9 @@
 // of others, not forgery. Pure; any thread.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 
 #include "wire/messages.hpp"
@@ -15,5 +17,22 @@ std::uint64_t checksum(std::span<const std::uint8_t> first, std::span<const std:
 // XXH3-128 with a seed, which tells equal bytes at different places apart: for hashes of hashes and short values. Long
 // pieces of data are hashed by the kernels, with the same function.
 Digest128 digest128(std::span<const std::uint8_t> bytes, std::uint64_t seed);
+
+// Of a frame's payload, as its header has it; never 0, which says that there is none. In one piece, or in several one
+// after the other.
+std::uint32_t payload_sum(std::span<const std::byte> payload);
+class PayloadSum {
+ public:
+  PayloadSum();
+  ~PayloadSum();
+  PayloadSum(PayloadSum&&) = delete;
+  void begin();
+  void add(std::span<const std::byte> bytes);
+  [[nodiscard]] std::uint32_t value() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
 
 }  // namespace hawser::wire

@@ -25,8 +25,13 @@ constexpr std::size_t slice_at = 40;
 constexpr std::size_t step_at = 44;
 constexpr std::size_t length_at = 48;
 constexpr std::size_t check_at = 52;
-constexpr std::size_t checksum_at = 56;
-static_assert(checksum_at + sizeof(std::uint64_t) == frame_header_bytes);
+constexpr std::size_t payload_sum_at = 56;
+constexpr std::size_t checksum_at = 60;
+static_assert(checksum_at + sizeof(std::uint32_t) == frame_header_bytes);
+
+std::uint32_t header_sum(std::span<const std::uint8_t, frame_header_bytes> bytes) {
+  return static_cast<std::uint32_t>(checksum(bytes.first(checksum_at)));
+}
 
 std::size_t length_max(FrameType type) {
   switch (type) {
@@ -104,7 +109,8 @@ std::array<std::uint8_t, frame_header_bytes> encode_header(const FrameHeader& he
   store(out + step_at, header.step);
   store(out + length_at, header.length);
   store(out + check_at, header.check);
-  store(out + checksum_at, checksum(std::span(bytes).first(checksum_at)));
+  store(out + payload_sum_at, header.payload_sum);
+  store(out + checksum_at, header_sum(bytes));
   return bytes;
 }
 
@@ -118,7 +124,7 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
         Code::VERSION_MISMATCH,
         fmt::format("the other end speaks version {} of the wire format, this one speaks version {}", theirs, version));
   }
-  if (load<std::uint64_t>(in + checksum_at) != checksum(bytes.first(checksum_at))) {
+  if (load<std::uint32_t>(in + checksum_at) != header_sum(bytes)) {
     return Status(Code::INVALID_ARGUMENT, "data frame header with a wrong checksum");
   }
   if (in[type_at] < static_cast<std::uint8_t>(FrameType::begin) ||
@@ -138,6 +144,7 @@ Result<FrameHeader> decode_header(std::span<const std::uint8_t, frame_header_byt
   header.step = load<std::uint32_t>(in + step_at);
   header.length = load<std::uint32_t>(in + length_at);
   header.check = load<std::uint32_t>(in + check_at);
+  header.payload_sum = load<std::uint32_t>(in + payload_sum_at);
   if (header.length > length_max(header.type)) {
     return Status(Code::INVALID_ARGUMENT, fmt::format("{} frame with {} bytes of payload; at most {} are allowed",
                                                       type_name(header.type), header.length, length_max(header.type)));

@@ -450,6 +450,7 @@ struct FrameHeader {
   std::uint32_t length = 0;  // bytes of payload that follow
   std::uint32_t check =
       0;  // data: low bits of a hash of OpParams, so that bytes of another call are never reduced. ack: count
+  std::uint32_t payload_sum = 0;  // checksum of the payload; 0: none, where nothing can happen to it on the way
   bool operator==(const FrameHeader&) const = default;
 };
 inline constexpr std::size_t frame_header_bytes = 64;

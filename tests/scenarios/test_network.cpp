@@ -105,6 +105,27 @@ TEST_CASE("lost packets only cost time", "[network]") {
   for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
 }
 
+// The kernel does not look at the checksums of packets that never left it, so they are damaged past TCP.
+TEST_CASE("bytes change on the way: they come again, and no sum is wrong", "[network]") {
+  if (networks_unavailable()) return;
+  const Group group(2 * heartbeat_ms);
+  reduce(group, 300000);
+  for (std::size_t host = 0; host < size; ++host) {
+    group.network.run(host,
+                      "nft add rule inet cuts input meta l4proto tcp meta length gt 1000 numgen random mod 100 eq 0 "
+                      "@th,3200,32 set 0x41424344 counter");
+  }
+  reduce_for(group, 3000);
+  group.network.heal();
+  CHECK(view_of(group.comms[0]).number == 1);
+  std::uint64_t again = 0;
+  for (const Comm& comm : group.comms) {
+    CHECK(metrics_of(comm).peers_lost == 0);
+    again += metrics_of(comm).frames_resent;
+  }
+  CHECK(again > 0);
+}
+
 TEST_CASE("a way that is there for four fifths of the time is used for most of it", "[network]") {
   if (networks_unavailable()) return;
   const Group group(2 * heartbeat_ms);

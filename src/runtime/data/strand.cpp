@@ -69,6 +69,7 @@ Strand::Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t inde
       index_(index),
       dialled_(dialled),
       fd_(std::move(fd)),
+      sums_(!is_same_host()),
       heard_ms_(io::now_ms()),
       sent_ms_(io::now_ms()),
       unsent_(std::move(unsent)) {
@@ -123,7 +124,11 @@ void Strand::on_ready(int status, int events) {
   {
     const std::lock_guard hold(reins_);
     if (status < 0) {
-      fail(fmt::format("the connection failed: {}", uv_strerror(status)));
+      // Of a socket in error libuv says no more than that it cannot be watched.
+      int error = 0;
+      socklen_t size = sizeof(error);
+      const bool known = getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0;
+      fail(fmt::format("the connection failed: {}", uv_strerror(known ? -error : status)));
     } else {
       const bool readable = (events & UV_READABLE) != 0;
       if (readable && (!ring_in_ || hear_bells()) && !doze()) read_some();
@@ -395,6 +400,7 @@ bool Strand::read_into_place() {
   if (reading_ == Reading::stash) {
     const ssize_t n = ::recv(fd_.get(), stash_.data() + (stash_.size() - left_), left_, MSG_DONTWAIT);
     if (!got(n)) return false;
+    sum_up({stash_.data() + (stash_.size() - left_), static_cast<std::size_t>(n)});
     left_ -= static_cast<std::size_t>(n);
     if (left_ == 0) frame_complete();
     return true;
@@ -405,11 +411,17 @@ bool Strand::read_into_place() {
     if (sink_.mode == Sink::Mode::copy) {
       sink_.save();
       n = ::recv(fd_.get(), sink_.dst + sink_.taken, left_, MSG_DONTWAIT);
-      if (n > 0) sink_.taken += static_cast<std::size_t>(n);
+      if (n > 0) {
+        sum_up({sink_.dst + sink_.taken, static_cast<std::size_t>(n)});
+        sink_.taken += static_cast<std::size_t>(n);
+      }
     } else {
       std::memcpy(scratch(), carry_.data(), carried_);
       n = ::recv(fd_.get(), scratch() + carried_, std::min(left_, scratch_bytes - carried_), MSG_DONTWAIT);
-      if (n > 0) reduce_scratch(carried_ + static_cast<std::size_t>(n));
+      if (n > 0) {
+        sum_up({scratch() + carried_, static_cast<std::size_t>(n)});
+        reduce_scratch(carried_ + static_cast<std::size_t>(n));
+      }
     }
   }
   if (!got(n)) return false;
@@ -514,10 +526,19 @@ void Strand::begin_frame() {
       if (relays()) engine_.on_discarded(*this, header_);
       return refuse(why);
   }
+  if (header_.payload_sum != 0) {
+    if (!arriving_) arriving_ = std::make_unique<wire::PayloadSum>();
+    arriving_->begin();
+  }
   if (left_ == 0) frame_complete();
 }
 
+void Strand::sum_up(std::span<const std::byte> bytes) {
+  if (header_.payload_sum != 0) arriving_->add(bytes);
+}
+
 void Strand::feed(std::span<const std::byte> bytes) {
+  sum_up(bytes);
   switch (reading_) {
     case Reading::small: {
       const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data());
@@ -539,6 +560,11 @@ void Strand::feed(std::span<const std::byte> bytes) {
 }
 
 void Strand::frame_complete() {
+  if (header_.payload_sum != 0 && arriving_->value() != header_.payload_sum && is_wanted()) {
+    log::message(log::Subsystem::data, log::Level::warn, "{} bytes from {} were damaged on the way and come again",
+                 header_.length, short_name(peer_));
+    return fail("bytes were damaged on the way");
+  }
   const Reading what = reading_;
   reading_ = Reading::header;
   std::string why;
@@ -580,6 +606,13 @@ void Strand::frame_complete() {
   }
 }
 
+// Of what is not, the sender may have let go meanwhile.
+bool Strand::is_wanted() {
+  if (reading_ != Reading::sink) return true;
+  const std::lock_guard hold(guard);
+  return sink_.mode != Sink::Mode::discard;
+}
+
 // The frame goes where it would go had its sender a strand here; only the count of this strand's frames and the answers
 // are of the member that passed it on.
 void Strand::read_relayed(const ByteBuffer& payload) {
@@ -590,6 +623,7 @@ void Strand::read_relayed(const ByteBuffer& payload) {
   if (brought == Engine::Brought::nothing) return;
   header_.type = wire::relayed_type(relay.what).value();
   header_.length -= static_cast<std::uint32_t>(wire::relay_bytes);
+  header_.payload_sum = 0;  // that of the whole was right
   relayed_from_ = relay.from;
   untaken_ = false;
   begin_frame();
@@ -648,6 +682,10 @@ bool Strand::send_some() {
     std::size_t skip = out_offset_;
     for (std::size_t i = 0; i < out.size() && i < frames_per_send; ++i) {
       const std::span<const std::byte> body = out[i].body();
+      if (sums_ && skip == 0 && !body.empty()) {
+        out[i].header.payload_sum = wire::payload_sum(body);
+        out[i].bytes = wire::encode_header(out[i].header);
+      }
       const std::size_t from_header = std::min(skip, out[i].bytes.size());
       const std::size_t from_body = std::min(skip - from_header, body.size());
       const std::size_t from_padding = skip - from_header - from_body;

@@ -23,6 +23,7 @@
 #include "io/unique_fd.hpp"
 #include "runtime/data/op_run.hpp"
 #include "runtime/data/ring.hpp"
+#include "wire/checksum.hpp"
 #include "wire/frame.hpp"
 
 namespace hawser::runtime {
@@ -160,6 +161,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void feed_sink(std::span<const std::byte> bytes);
   void reduce_scratch(std::size_t bytes);
   void frame_complete();
+  [[nodiscard]] bool is_wanted();
+  void sum_up(std::span<const std::byte> bytes);
   void read_relayed(const ByteBuffer& payload);  // the frame that a relay frame brings
   void refuse(const std::string& why);           // what was read
   bool send_some();                              // false: the kernel takes no more now
@@ -201,6 +204,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
 
   std::mutex reins_;  // before the engine's; guards everything below but what is said to be guarded otherwise
   io::UniqueFd fd_;
+  const bool sums_;  // payloads are sent with a checksum
   std::shared_ptr<Poll> poll_;
   std::uint32_t lent_seen_ = 0;  // when it was last asked whether it dozes for nothing
   bool interest_posted_ = false;
@@ -219,6 +223,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::int64_t renewed_ms_ = 0;  // when congestion control last began anew
   std::string usual_control_;    // of congestion, before that was changed
   std::atomic<bool> stands_still_{false};
+  std::unique_ptr<wire::PayloadSum> arriving_;  // of the payload that is read, if it has one
   std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
   Reading reading_ = Reading::header;

@@ -11,6 +11,7 @@
 #include "runtime/coordinator_service.hpp"
 #include "support/catch.hpp"
 #include "support/scripted_peer.hpp"
+#include "wire/checksum.hpp"
 
 using namespace hawser;
 using namespace hawser::test;
@@ -434,6 +435,30 @@ const Hostile hostile[] = {
        strand.send(garbage(header.length - 1));
        strand.await_taken();
        strand.close();
+     }},
+    {"a unit that was damaged on the way", true,
+     [](ScriptedReduce& reduce, ScriptedStrand& strand, Unit unit) {
+       wire::FrameHeader header = header_of(reduce, unit);
+       Bytes payload = garbage(header.length);
+       header.payload_sum = wire::payload_sum(std::as_bytes(std::span(payload)));
+       payload[header.length / 2] ^= 1;
+       send(strand, header, payload);
+     }},
+    {"a Done that was damaged on the way", true,
+     [](ScriptedReduce& reduce, ScriptedStrand& strand, Unit) {
+       Bytes payload = wire::encode_done({});
+       wire::FrameHeader header = reduce.header(wire::FrameType::done);
+       header.payload_sum = wire::payload_sum(std::as_bytes(std::span(payload)));
+       payload[0] ^= 1;
+       send(strand, header, payload);
+     }},
+    // Nobody needs it, so its sender may have let go of the bytes meanwhile.
+    {"a damaged unit of an epoch that is over", false,
+     [](ScriptedReduce& reduce, ScriptedStrand& strand, Unit unit) {
+       wire::FrameHeader header = header_of(reduce, unit);
+       --header.epoch;
+       header.payload_sum = 1;
+       send(strand, header, garbage(header.length));
      }},
     {"an acknowledgement of more than was sent", false,
      [](ScriptedReduce&, ScriptedStrand& strand, Unit) {

@@ -53,7 +53,7 @@ wire::FrameHeader random_header(wire_test::Random& random, FrameType type) {
 
 // With the checksum made right again.
 Header mended(Header bytes) {
-  wire::store(bytes.data() + 56, wire::checksum(std::span(bytes).first(56)));
+  wire::store(bytes.data() + 60, static_cast<std::uint32_t>(wire::checksum(std::span(bytes).first(60))));
   return bytes;
 }
 
