@@ -30,8 +30,9 @@ constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows 
 constexpr int near_window_bytes = 512 << 10;  // of all bulk strands of a way together
 constexpr int near_window_bytes_min = 64 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
-constexpr int retransmits_max = 2;  // of the same bytes; after fewer it may have been chance
-constexpr double pace_step = 0.02;  // smaller changes are not worth a system call
+constexpr std::size_t sum_ahead_bytes = 256 << 10;  // while they are in the cache
+constexpr int retransmits_max = 2;                  // of the same bytes; after fewer it may have been chance
+constexpr double pace_step = 0.02;                  // smaller changes are not worth a system call
 constexpr const char* far_control = "bbr";
 constexpr const char* plain_control = "reno";  // which every kernel has
 constexpr std::int64_t control_ms = 5000;
@@ -682,7 +683,8 @@ bool Strand::send_some() {
     std::size_t skip = out_offset_;
     for (std::size_t i = 0; i < out.size() && i < frames_per_send; ++i) {
       const std::span<const std::byte> body = out[i].body();
-      if (sums_ && skip == 0 && !body.empty()) {
+      if (sums_ && asked >= sum_ahead_bytes) break;
+      if (sums_ && skip == 0 && !body.empty() && out[i].header.payload_sum == 0) {
         out[i].header.payload_sum = wire::payload_sum(body);
         out[i].bytes = wire::encode_header(out[i].header);
       }
@@ -786,6 +788,7 @@ std::vector<OutFrame> Strand::take_back() {
   for (OutFrame& frame : shared.unacked) frames.push_back(std::move(frame));
   shared.unacked.clear();
   for (OutFrame& frame : out) frames.push_back(std::move(frame));
+  for (OutFrame& frame : frames) frame.header.payload_sum = 0;  // another connection may need none
   out.clear();
   out_offset_ = 0;
   ++drops_;  // a sink that its thread has been given and not yet set counts no more either
