@@ -360,6 +360,11 @@ class Bench(unittest.TestCase):
                 self.assertAlmostEqual(row["busbw_gbs"], row["algbw_gbs"], delta=1e-6)  # 2(n-1)/n of two ranks is 1
                 self.assertGreater(row["cpu_ns_per_byte"], 0)
 
+    def test_small_ones_beside_a_large_one(self):
+        for transport in ("shm", "tcp"):
+            rows = self.rows("all-reduce", "--spawn", 2, "--min-bytes", "4K", "--max-bytes", "4K", "--beside", "64M", "--transport", transport)
+            self.assertEqual([(row["bytes"], row["beside_bytes"], row["strands"]) for row in rows], [(4096, 64 << 20, "auto")])
+
     def test_every_dtype_and_reduction_is_right(self):
         rows = self.rows("all-reduce", "--spawn", 3, "--dtype", "all", "--op", "all", "--min-bytes", "100K", "--max-bytes", "100K",
                          "--iters", 2, "--warmup", 0)  # fmt: skip

@@ -447,7 +447,8 @@ class Rank {
                           options_.block == 0 ? "default" : fmt::to_string(options_.block), options_.rounding);
     fmt::print(
         "# hawser {} bench {}, ranks {}, {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}{}\n",
-        HAWSER_VERSION_STRING, options_.op, view_.world_size, transport(), options_.strands,
+        HAWSER_VERSION_STRING, options_.op, view_.world_size, transport(),
+        options_.strands == 0 ? "auto" : fmt::to_string(options_.strands),
         options_.io_threads == 0 ? "auto" : fmt::to_string(options_.io_threads), options_.in_flight, options_.iters,
         options_.warmup, options_.in_place ? "in place" : "out of place", compression);
     for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) {
@@ -481,7 +482,8 @@ class Rank {
     object["dtype"] = shown_dtype(row);
     object["redop"] = shown_redop(row);
     object["ranks"] = view_.world_size;
-    object["strands"] = options_.strands;
+    object["strands"] =
+        options_.strands == 0 ? nlohmann::ordered_json("auto") : nlohmann::ordered_json(options_.strands);
     object["in_flight"] = options_.in_flight;
     object["transport"] = transport();
     object["compression"] = options_.compression;

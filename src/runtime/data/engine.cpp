@@ -432,6 +432,8 @@ void Engine::unit_ready(OpRun& op, std::uint32_t slice, std::uint32_t step) {
     const std::size_t bytes = op.sent_bytes(slice, step);
     Link& link = links_[op.participants[rank]];
     if (link.eager_out + bytes > eager_limit(link)) {
+      // Where the data is the Begin the other one may hold its own back, too, for the same reason.
+      if (op.begins_with_data() && partner.held.empty()) say_begin(op, {rank});
       partner.held.push_back({slice, step});
       return;
     }

@@ -206,7 +206,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   [[nodiscard]] std::optional<std::uint32_t> rank_of(PeerId id) const;
   // Ranks that hear this one's Begin: those to whom units go or from whom they come.
   [[nodiscard]] std::vector<std::uint32_t> audience() const;
-  // Each of them gets data at once, which says the same.
+  // Each of them gets data at once, which says the same; or a Begin after all, if there is no credit for it.
   [[nodiscard]] bool begins_with_data() const { return exchange && call.count >= schedule.parts(); }
   [[nodiscard]] std::size_t total_bytes() const { return coded ? coded->wire_bytes() : call.count * element(); }
 

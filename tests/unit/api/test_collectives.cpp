@@ -292,6 +292,49 @@ TEST_CASE("operations of one thread match in call order", "[collectives]") {
   });
 }
 
+// What is sent to a member that has not made the call takes credit, and gives it back when the call is made.
+TEST_CASE("small operations go on while every member has large ones open that the others have not entered",
+          "[collectives]") {
+  const std::uint32_t size = GENERATE(2U, 3U);
+  const bool shared = GENERATE(true, false);
+  const Coordinator coordinator;
+  const auto comms = make_group(coordinator, size, [&](hawser_comm_config_t& config) {
+    config.transport = shared ? HAWSER_TRANSPORT_AUTO : HAWSER_TRANSPORT_TCP;
+  });
+  constexpr std::size_t large = 8U << 20;
+  in_threads(size, [&](std::uint32_t i) {
+    hawser_comm_t* const comm = comms[i].get();
+    std::vector<std::vector<float>> data(size, std::vector<float>(large, 1.0F));
+    std::vector<hawser_op_t*> open(size);
+    const auto start = [&](std::uint32_t which) {
+      hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+      options.tag = which + 1;
+      expect(hawser_all_reduce_start(comm, data[which].data(), data[which].data(), large, HAWSER_F32, HAWSER_SUM,
+                                     &options, &open[which]),
+             HAWSER_OK, "start");
+    };
+    start(i);
+    expect(hawser_barrier(comm, nullptr, nullptr), HAWSER_OK, "barrier");
+    for (int round = 0; round < 50; ++round) {
+      hawser_op_options_t options = HAWSER_OP_OPTIONS_INIT;
+      options.timeout_ms = 20000;
+      std::vector<float> few(256, static_cast<float>(i + 1));
+      expect(hawser_all_reduce(comm, few.data(), few.data(), few.size(), HAWSER_F32, HAWSER_SUM, &options, nullptr),
+             HAWSER_OK, "small");
+      const auto sum = static_cast<float>(size * (size + 1) / 2);
+      check(std::all_of(few.begin(), few.end(), [&](float value) { return value == sum; }), "wrong sum");
+    }
+    for (std::uint32_t which = 0; which < size; ++which) {
+      if (which != i) start(which);
+    }
+    for (std::uint32_t which = 0; which < size; ++which) {
+      expect(hawser_op_wait(open[which], 0, nullptr), HAWSER_OK, "large");
+      expect(hawser_op_release(open[which]), HAWSER_OK, "release");
+      check(data[which].front() == static_cast<float>(size) && data[which].back() == static_cast<float>(size), "wrong");
+    }
+  });
+}
+
 TEST_CASE("one strand, many strands, several threads, shared memory or not give the same bits", "[collectives]") {
   std::vector<float> first;
   struct Setting {
