@@ -11,7 +11,7 @@ usage: tools/test.sh [option...]
 Without options: the release build and its tests, then the Python package and its tests.
 
   --long           all of it: also --asan, --tsan and --fuzz 60, a minute of ten joins a second, every kill point in groups of
-                   every size, and five minutes of mixed faults
+                   every size, five minutes of mixed faults, larger crowds, every way to cut a group in two
   --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan           also the tests under ThreadSanitizer
   --fuzz SECONDS   also each fuzz target for so many seconds (clang)
@@ -84,12 +84,14 @@ PYTHON
   passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
 }
 
+# run_ctest PRESET [SUITE ARGUMENT...]: all of it, or what the arguments select, counted under that name.
 run_ctest() {
-  local preset=$1 status=0
-  hawser_say "testing the preset $preset"
-  rm -f "$results/$preset.xml"
-  ctest --preset "$preset" --parallel 2 --output-junit "$results/$preset.xml" || status=$?
-  count "ctest $preset" "$status" "$results/$preset.xml"
+  local preset=$1 suite=${2:-} status=0
+  local file=$results/$preset${suite:+-$suite}.xml
+  hawser_say "testing the preset $preset${suite:+, $suite}"
+  rm -f "$file"
+  ctest --preset "$preset" --parallel 2 --output-junit "$file" "${@:3}" || status=$?
+  count "ctest $preset${suite:+ $suite}" "$status" "$file"
 }
 
 run_pytest() {
@@ -154,6 +156,8 @@ if [[ -n $fuzz ]]; then
   run_fuzz
 fi
 if [[ -n $long ]]; then
+  # Larger crowds, every way to cut a group in two.
+  HAWSER_TEST_CROWD=64 HAWSER_TEST_ALL=1 run_ctest release large -R 'crowd|cut in two'
   run_stress joins --long
   run_stress kill_points --long
   run_stress soak --seconds 300

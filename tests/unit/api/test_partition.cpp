@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
@@ -208,4 +209,39 @@ TEST_CASE("members are cut in three, but all reach the coordinator: some that ca
   for (const std::size_t host : left) CHECK(outcomes[host].hosts == bits(left));
   cluster.network.heal();
   check_success(reduce(cluster, left, 60000), left);
+}
+
+// The coordinator is on the host of the first member. With HAWSER_TEST_ALL=1 every split of the group, else some.
+TEST_CASE("cut in two: the side of the only coordinator goes on, and no call of the other has success", "[partition]") {
+  if (networks_unavailable()) return;
+  const bool all = std::getenv("HAWSER_TEST_ALL") != nullptr;  // NOLINT(concurrency-mt-unsafe)
+  for (std::uint32_t with = 0; with + 1 < 1U << (size - 1); with += all ? 1 : 5) {
+    Side with_coordinator = {0};
+    Side without;
+    for (std::size_t host = 1; host < size; ++host) {
+      (((with >> (host - 1)) & 1U) != 0 ? with_coordinator : without).push_back(host);
+    }
+    INFO(with_coordinator.size() << " with the coordinator");
+    const Cluster cluster({0});
+    check_success(reduce(cluster, everybody, 60000), everybody);
+    cluster.network.partition({with_coordinator, without});
+    const std::vector<Outcome> outcomes = reduce(cluster, everybody, deadline_ms);
+    for (std::size_t host = 0; host < size; ++host) {
+      INFO("host " << host << ": " << outcomes[host].said);
+      if (std::find(without.begin(), without.end(), host) == without.end()) {
+        CHECK(outcomes[host].status == HAWSER_OK);
+        CHECK(outcomes[host].hosts == bits(with_coordinator));
+      } else {
+        CHECK((outcomes[host].status == HAWSER_NO_COORDINATOR || outcomes[host].status == HAWSER_EXPELLED ||
+               outcomes[host].status == HAWSER_TIMEOUT));
+        CHECK(outcomes[host].took_ms < deadline_ms + 2 * timeout_ms + 20 * late_ms);
+      }
+    }
+    cluster.network.heal();
+    check_success(reduce(cluster, with_coordinator, 60000), with_coordinator);
+    for (const Outcome& outcome : reduce(cluster, without, 60000)) {
+      INFO(outcome.said);
+      CHECK(outcome.status == HAWSER_EXPELLED);
+    }
+  }
 }
