@@ -584,7 +584,11 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
     if (group.pending && !contains(group.pending->install.view, member.peer.id)) continue;  // it goes already
     names.push_back(fmt::format("rank {} ({})", &member - group.view.members.data(), member.peer.name));
     members.push_back(member.peer.id);
-    away.push_back(peers_.at(member.peer.id).conn == 0);
+    // Who has just fallen silent is on its way out, like those who are away: they would outvote the ones who stay.
+    const ConnId conn = peers_.at(member.peer.id).conn;
+    const bool silent = conn != 0 && env.now - conns_.at(conn).heard > 2 * static_cast<Millis>(config_.heartbeat_ms);
+    if (silent) group.verdict_at = env.now + config_.heartbeat_ms;
+    away.push_back(conn == 0 || silent);
     std::erase_if(peers_.at(member.peer.id).unreachable, [&](const auto& item) { return item.second < fresh; });
   }
   const std::size_t size = members.size();

@@ -520,6 +520,25 @@ TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
   CHECK(f.machine.view(0)->number > 5);
 }
 
+TEST_CASE("whoever falls silent with others does not outvote those who are heard", "[protocol]") {
+  Fixture f;
+  f.form({1, 2, 3, 4});
+  // Only 1 is on this side of a network that was cut. It says so before the others have been silent for the timeout.
+  const Millis cut = f.now;
+  const auto wait_until = [&](Millis until) {
+    while (f.now < until) {
+      f.now += heartbeat / 2;
+      f.receive(1, wire::Heartbeat{1});
+      f.step(Coordinator::Tick{});
+    }
+  };
+  wait_until(cut + timeout - 2 * heartbeat);
+  for (const std::uint64_t other : {2U, 3U, 4U}) f.receive(1, wire::Suspect{peer(other), "no way"});
+  wait_until(cut + 2 * timeout + 3 * heartbeat);
+  f.answer_seal(1);
+  CHECK(f.members() == Ids{1});
+}
+
 TEST_CASE("where a majority must agree, no verdict leaves less than that", "[protocol]") {
   Returning f;
   const bool halves = GENERATE(true, false);
