@@ -157,6 +157,10 @@ struct CoordinatorService::Core {
     log::message(log::Subsystem::coordinator, log::Level::info, "{}: run {}{}{}", address, to_string(run),
                  where.empty() ? "" : ", views in ", where);
     for (const Coordinator::Restored& group : restored.value()) feed(group);
+    // Who connected while another process led may not have said Hello yet.
+    for (const auto& [id, conn] : conns) {
+      if (!conn.closing) feed(Coordinator::Opened{id, conn.channel->remote().host()});
+    }
     return {};
   }
 

@@ -36,6 +36,7 @@ void CoordinatorHost::lead(const std::vector<Machine::Restored>& stored) {
   accepts_.clear();
   wanted_.clear();
   for (const Machine::Restored& group : stored) event(group);
+  for (const Network::ConnId id : conns_) event(Machine::Opened{id, "10.0.0.1"});
 }
 
 // Asks the store for the leadership again and again, and to keep it.
