@@ -269,6 +269,14 @@ bool Checker::lacks_majority(LineageIndex index) const {
   const Lineage& lineage = lineages_[index - 1];
   const wire::View* newest = newest_view(index);
   if (newest != nullptr && !has_majority(*newest)) return true;
+  // Only those who left may have heard of it, and their voices are missed in the view before.
+  const wire::View* heard = nullptr;
+  for (const auto& peer : world_.peers) {
+    const bool inside = peer->is_member() && peer->lineage() == index && world_.scheduler.alive(peer->actor());
+    if (!inside || (heard != nullptr && heard->number >= peer->machine().view().number)) continue;
+    heard = &peer->machine().view();
+  }
+  if (newest != nullptr && heard != nullptr && heard->number < newest->number && !has_majority(*heard)) return true;
   return lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest && !has_majority(lineage.agreed_to->view);
 }
 
