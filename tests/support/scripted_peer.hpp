@@ -315,6 +315,11 @@ class ScriptedReduce {
   }
   // What is due goes over this strand from now on.
   void use_only(std::shared_ptr<ScriptedStrand> strand) { only_ = std::move(strand); }
+  // Of the first units, by slice, this one after that.
+  void put_in_order(const std::vector<std::uint32_t>& slices) {
+    demand(slices.size() == plan_.slices(), "another number of units");
+    for (std::size_t i = 0; i < slices.size(); ++i) ready_[i] = {slices[i], 0};
+  }
   // Sends what is due, by the bulk strands in turn.
   void send_ready() {
     while (!ready_.empty()) {

@@ -523,6 +523,27 @@ const Hostile hostile[] = {
 
 }  // namespace
 
+TEST_CASE("units come in every order, over one connection or several, before Begin or after it", "[scripted]") {
+  const std::uint32_t strands = GENERATE(1U, 3U);
+  Pair pair;
+  ScriptedPeer& peer = pair.peer();
+  for (std::uint32_t index = 1; index <= strands; ++index) peer.open(index);
+  std::vector<std::uint32_t> slices = {0, 1, 2, 3};
+  bool begin_first = false;
+  do {
+    CAPTURE(slices);
+    begin_first = !begin_first;
+    pair.start(some, begin_first);
+    ScriptedReduce reduce(peer, made(some, of_peer));
+    reduce.put_in_order(slices);
+    if (begin_first) reduce.say_begin();
+    reduce.send_ready();
+    if (!begin_first) reduce.say_begin();
+    pair.finish(reduce);
+  } while (std::next_permutation(slices.begin(), slices.end()));
+  for (const auto& strand : peer.strands()) CHECK_FALSE(strand->ended());
+}
+
 TEST_CASE("what a peer must not say costs the strand it is said over, and no more", "[scripted]") {
   Pair pair;
   ScriptedPeer& peer = pair.peer();
