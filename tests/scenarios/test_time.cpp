@@ -87,6 +87,38 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "a member is stopped again and again, each time for less than half of the timeout: that costs its time, no more",
+    "[time]") {
+  const CoordinatorProcess coordinator(heartbeat_ms, "", "");
+  const auto members = start_group(coordinator.address(), 3);
+  const Members all = some(members, {0, 1, 2});
+  std::atomic<bool> over{false};
+  std::thread stops([&] {
+    for (std::uint32_t k = 0; k < 24; ++k) {
+      const Process& victim = *members[k % 3].process;
+      victim.send(SIGSTOP);
+      sleep_ms(timeout_ms / 2 * (k * 7 % 24) / 24);
+      victim.send(SIGCONT);
+      sleep_ms(20 + k % 5 * 10);
+    }
+    over = true;
+  });
+  std::vector<Reduced> outcomes;
+  std::exception_ptr failure;
+  try {
+    while (!over) {
+      for (const Reduced& one : reduce(all, large / 8)) outcomes.push_back(one);
+    }
+  } catch (...) {
+    failure = std::current_exception();
+  }
+  stops.join();
+  if (failure) std::rethrow_exception(failure);
+  check_sum_of(outcomes, bits(all));
+  CHECK(outcomes.size() >= 30);
+}
+
 TEST_CASE("a member with a fiftieth of a processor, or less, is waited for, and named, and not removed", "[time]") {
   const CoordinatorProcess coordinator(5 * heartbeat_ms, "", "");
   const auto members = start_group(coordinator.address(), 3);
