@@ -401,7 +401,6 @@ void Communicator::Control::coordinator_connected(std::unique_ptr<io::TcpStream>
   coordinator_host_ = stream->remote().host();
   coordinator_text_ = address;
   served_ = false;
-  refused_.clear();
   ControlChannelOptions options;
   options.subsystem = log::Subsystem::member;
   if (options_.coordinators.size() > 1) options.first_message_ms = turn_ms();  // a stopped one takes connections, too

@@ -177,14 +177,16 @@ struct Departure {
 
 // ----------------------------------------------------------------------------- messages between peer and coordinator
 
-// peer -> coordinator, first frame. A member that comes back, to this coordinator or to another, says of what it is
-// one.
+// At how many of the coordinators that it knows a newcomer was in vain, one after the other.
 enum class Asked : std::uint8_t {
   some = 0,
   all_that_answer = 1,  // the others may lead the group
   all = 2,
 };
 inline constexpr std::size_t asked_count = 3;
+
+// peer -> coordinator, first frame. A member that comes back, to this coordinator or to another, says of what it is
+// one.
 struct Hello {
   PeerId peer;
   std::uint32_t group = 0;

@@ -3,7 +3,6 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
-#include <exception>
 #include <string>
 #include <thread>
 #include <vector>
@@ -94,7 +93,7 @@ TEST_CASE(
   const auto members = start_group(coordinator.address(), 3);
   const Members all = some(members, {0, 1, 2});
   std::atomic<bool> over{false};
-  std::thread stops([&] {
+  const std::jthread stops([&] {
     for (std::uint32_t k = 0; k < 24; ++k) {
       const Process& victim = *members[k % 3].process;
       victim.send(SIGSTOP);
@@ -105,16 +104,9 @@ TEST_CASE(
     over = true;
   });
   std::vector<Reduced> outcomes;
-  std::exception_ptr failure;
-  try {
-    while (!over) {
-      for (const Reduced& one : reduce(all, large / 8)) outcomes.push_back(one);
-    }
-  } catch (...) {
-    failure = std::current_exception();
+  while (!over) {
+    for (const Reduced& one : reduce(all, large / 8)) outcomes.push_back(one);
   }
-  stops.join();
-  if (failure) std::rethrow_exception(failure);
   check_sum_of(outcomes, bits(all));
   CHECK(outcomes.size() >= 30);
 }
@@ -125,10 +117,10 @@ TEST_CASE("a member with a fiftieth of a processor, or less, is waited for, and 
   const Members all = some(members, {0, 1, 2});
   for (int k = 0; k < 6; ++k) check_sum_of(reduce(all, large), bits(all));  // what is usual
   const MemberProcess& starved = members[1];
-  std::atomic<bool> over{false};
   std::atomic<int> period_ms{100};
-  std::thread quota([&] {  // as the kernel's own quota does: so long of each period, and not at all else
-    while (!over) {
+  // As the kernel's own quota does: so long of each period, and not at all else.
+  std::jthread quota([&](const std::stop_token& over) {
+    while (!over.stop_requested()) {
       starved.process->send(SIGSTOP);
       sleep_ms(period_ms - 2);
       starved.process->send(SIGCONT);
@@ -145,19 +137,13 @@ TEST_CASE("a member with a fiftieth of a processor, or less, is waited for, and 
   };
   std::vector<Reduced> outcomes;
   bool named = false;
-  std::exception_ptr failure;
-  try {
-    // Slower and slower: what is usual here depends on what else this machine does.
-    for (; !named && period_ms <= 800; period_ms = 2 * period_ms) {
-      for (const Reduced& one : reduce(all, large)) outcomes.push_back(one);
-      named = is_named();
-    }
-  } catch (...) {
-    failure = std::current_exception();
+  // Slower and slower: what is usual here depends on what else this machine does.
+  for (; !named && period_ms <= 800; period_ms = 2 * period_ms) {
+    for (const Reduced& one : reduce(all, large)) outcomes.push_back(one);
+    named = is_named();
   }
-  over = true;
+  quota.request_stop();
   quota.join();
-  if (failure) std::rethrow_exception(failure);
   check_sum_of(outcomes, bits(all));
   CHECK(named);
   CHECK(outcomes.size() >= 3);

@@ -94,21 +94,9 @@ void Checker::decided(std::uint32_t group, const wire::Install& install) {
 void Checker::check_only(LineageIndex formed, std::uint32_t group) const {
   const Settings& s = world_.settings;
   if (s.group_rule() != wire::Rule::quorum || !s.standbys) return;
-  const bool kept_away = std::any_of(s.faults.begin(), s.faults.end(), [](const FaultEvent& fault) {
-    switch (fault.kind) {
-      case Fault::long_pause:
-      case Fault::control_cut:
-      case Fault::control_one_way:
-      case Fault::slow_control:
-      case Fault::cut_way:
-      case Fault::partition:
-      case Fault::partition_at_accept:
-      case Fault::coordinator_pause:
-        return true;
-      default:
-        return false;
-    }
-  });
+  const bool kept_away =
+      s.has_any({Fault::long_pause, Fault::control_cut, Fault::control_one_way, Fault::slow_control, Fault::cut_way,
+                 Fault::partition, Fault::partition_at_accept, Fault::coordinator_pause});
   if (kept_away) return;
   for (std::size_t i = 0; i < lineages_.size(); ++i) {
     const auto other = static_cast<LineageIndex>(i + 1);
@@ -117,8 +105,7 @@ void Checker::check_only(LineageIndex formed, std::uint32_t group) const {
     std::set<PeerId> stay;
     for (const auto& member : newest->members) {
       const Peer& peer = world_.peer(member.peer.id);
-      const bool inside = peer.is_member() && peer.lineage() == other && !peer.asked_to_leave();
-      if (inside && world_.scheduler.alive(peer.actor())) stay.insert(member.peer.id);
+      if (is_member_of(peer, other) && !peer.asked_to_leave()) stay.insert(member.peer.id);
     }
     if (!newest->members.empty() && protocol::is_majority(*newest, stay)) {
       violation("lineage {} is formed, and {} of the same group has a majority that lives", formed, other);
@@ -199,11 +186,8 @@ void Checker::judged(const protocol::Coordinator& coordinator, const std::string
   Peer& judged = **found;
   world_.counters.count(Sometimes::suspected);
   // A suspicion counts until two timeouts after it was last said; where messages are held up, longer.
-  const auto& faults = world_.settings.faults;
-  const bool late = std::any_of(faults.begin(), faults.end(), [](const FaultEvent& fault) {
-    return fault.kind == Fault::coordinator_pause || fault.kind == Fault::cut_way || fault.kind == Fault::partition ||
-           fault.kind == Fault::partition_at_accept;
-  });
+  const bool late =
+      world_.settings.has_any({Fault::coordinator_pause, Fault::cut_way, Fault::partition, Fault::partition_at_accept});
   const Micros timeout = world_.settings.timeout();
   const Micros since = world_.scheduler.now() - (late ? 8 * timeout : 7 * timeout / 2);
   std::vector<const Peer*> members;
@@ -265,6 +249,10 @@ bool Checker::has_majority(const wire::View& view) const {
   return protocol::is_majority(view, living);
 }
 
+bool Checker::is_member_of(const Peer& peer, LineageIndex lineage) const {
+  return peer.is_member() && peer.lineage() == lineage && world_.scheduler.alive(peer.actor());
+}
+
 bool Checker::lacks_majority(LineageIndex index) const {
   const Lineage& lineage = lineages_[index - 1];
   const wire::View* newest = newest_view(index);
@@ -272,8 +260,7 @@ bool Checker::lacks_majority(LineageIndex index) const {
   // Only those who left may have heard of it, and their voices are missed in the view before.
   const wire::View* heard = nullptr;
   for (const auto& peer : world_.peers) {
-    const bool inside = peer->is_member() && peer->lineage() == index && world_.scheduler.alive(peer->actor());
-    if (!inside || (heard != nullptr && heard->number >= peer->machine().view().number)) continue;
+    if (!is_member_of(*peer, index) || (heard != nullptr && heard->number >= peer->machine().view().number)) continue;
     heard = &peer->machine().view();
   }
   if (newest != nullptr && heard != nullptr && heard->number < newest->number && !has_majority(*heard)) return true;

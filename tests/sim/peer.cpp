@@ -221,7 +221,6 @@ void Peer::control_opened(Network::ConnId id, std::uint32_t coordinator) {
   coordinator_ = coordinator;
   greeted_ = false;
   const Settings& s = world_.settings;
-  refused_ = false;
   world_.trace.line(world_.scheduler.now(), "{} is connected with coordinator {}", name_, coordinator);
   // Whoever takes the connection and says nothing is stopped, or no coordinator.
   const Micros patience = s.coordinators > 1 ? s.timeout() / 3 + 4 * s.control_delay : 2 * s.timeout();

@@ -3,9 +3,11 @@
 // since a fault that always happens hides the others. schedule.hpp writes all of it to a file and reads it.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string_view>
 #include <vector>
 
@@ -100,6 +102,12 @@ struct Settings {
 
   [[nodiscard]] Micros timeout() const { return static_cast<Micros>(peer_timeout_ms) * 1000; }
   [[nodiscard]] Micros heartbeat() const { return static_cast<Micros>(heartbeat_ms) * 1000; }
+  // Whether faults of one of these kinds may happen.
+  [[nodiscard]] bool has_any(std::initializer_list<Fault> kinds) const {
+    return std::any_of(faults.begin(), faults.end(), [&](const FaultEvent& fault) {
+      return std::find(kinds.begin(), kinds.end(), fault.kind) != kinds.end();
+    });
+  }
   [[nodiscard]] wire::Rule group_rule() const { return static_cast<wire::Rule>(rule); }
 };
 

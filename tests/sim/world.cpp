@@ -287,7 +287,7 @@ void World::start_slot(Slot& slot, Micros delay) {
     peers.push_back(std::make_unique<Peer>(*this, index, slot.group, slot.number, first ? settings.min_size : 1));
     slot.peer = index;
     trace.line(scheduler.now(), "{} starts", peers.back()->name());
-    if (network.is_cut_off(slot.group * settings.peers + slot.number)) peers.back()->disturb();
+    if (network.is_cut_off(place_of(*peers.back()))) peers.back()->disturb();
     peers.back()->begin();
   });
 }

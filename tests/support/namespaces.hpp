@@ -48,6 +48,7 @@ class Network {
        "ip link add br0 type bridge && ip addr add 10.77.0.254/24 dev br0 && ip link set br0 up && "
        "nft 'add table bridge parts\nadd chain bridge parts forward { type filter hook forward priority 0\n policy "
        "accept\n }\n'");
+    let_in(bridge_);
     for (std::size_t i = 0; i < hosts; ++i) {
       hosts_.push_back(make());
       const std::string end = "h" + std::to_string(i);
@@ -92,13 +93,10 @@ class Network {
   // ... is answered with a reset.
   void reset(std::size_t from, std::size_t to) const { rule(from, to, 0, "reject with tcp reset"); }
   // Everything reaches `host` again.
-  void heal(std::size_t host) const {
-    in(hosts_.at(host),
-       "nft 'add table inet cuts\nflush table inet cuts\nadd chain inet cuts input { type filter hook "
-       "input priority 0\n policy accept\n }\n'");
-  }
+  void heal(std::size_t host) const { let_in(hosts_.at(host)); }
   void heal() const {
     for (std::size_t i = 0; i < hosts_.size(); ++i) heal(i);
+    let_in(bridge_);
     in(bridge_, "nft flush chain bridge parts forward");
   }
   // A shell command in the namespace of a host; throws with what it said when it fails.
@@ -140,6 +138,12 @@ class Network {
     std::array<char, 256> line{};
     while (fgets(line.data(), line.size(), shell) != nullptr) said += line.data();
     if (pclose(shell) != 0) throw std::runtime_error(command + ": " + said);
+  }
+
+  static void let_in(int ns) {
+    in(ns,
+       "nft 'add table inet cuts\nflush table inet cuts\nadd chain inet cuts input { type filter hook "
+       "input priority 0\n policy accept\n }\n'");
   }
 
   static std::string set(const std::vector<std::size_t>& hosts) {

@@ -37,6 +37,8 @@ constexpr std::uint64_t input_seed = 0x48415753;
 constexpr std::byte poison{0xa5};
 constexpr std::uint32_t repetitions_beside = 4;  // of one large operation
 
+std::string or_auto(std::uint32_t number) { return number == 0 ? "auto" : fmt::to_string(number); }
+
 std::uint64_t cpu_ns() {
   timespec time{};
   clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
@@ -447,10 +449,9 @@ class Rank {
                           options_.block == 0 ? "default" : fmt::to_string(options_.block), options_.rounding);
     fmt::print(
         "# hawser {} bench {}, ranks {}, {}, strands {}, io threads {}, in flight {}, iterations {} after {}, {}{}\n",
-        HAWSER_VERSION_STRING, options_.op, view_.world_size, transport(),
-        options_.strands == 0 ? "auto" : fmt::to_string(options_.strands),
-        options_.io_threads == 0 ? "auto" : fmt::to_string(options_.io_threads), options_.in_flight, options_.iters,
-        options_.warmup, options_.in_place ? "in place" : "out of place", compression);
+        HAWSER_VERSION_STRING, options_.op, view_.world_size, transport(), or_auto(options_.strands),
+        or_auto(options_.io_threads), options_.in_flight, options_.iters, options_.warmup,
+        options_.in_place ? "in place" : "out of place", compression);
     for (std::uint32_t rank = 0; rank < view_.world_size; ++rank) {
       hawser_member_t member = HAWSER_MEMBER_INIT;
       if (hawser_comm_member(comm_.get(), rank, &member) != HAWSER_OK) continue;

@@ -561,7 +561,7 @@ class Supervisor {
   // calls.
   void watch_progress(std::uint64_t now) {
     // Members at an admission point stand there until a coordinator lets them go.
-    if (!have_all_joined_ || healthy().empty() || starvation_ || is_disturbed() || is_coordinator_away()) {
+    if (!have_all_joined_ || healthy().empty() || starvation_ || cut_ || is_coordinator_away()) {
       last_commit_ns_ = now;
       return;
     }

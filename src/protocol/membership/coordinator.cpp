@@ -319,8 +319,7 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
 void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions) {
   const bool several = hello.addresses > 1;
   auto it = groups_.find(hello.group);
-  if (it != groups_.end() && it->second.recovery && it->second.recovery->idle &&
-      is_forgotten(*it->second.recovery, env)) {
+  if (it != groups_.end() && it->second.recovery && is_forgotten(*it->second.recovery, env)) {
     if (several && hello.asked != wire::Asked::all && config_.standby_of.empty()) {
       return refuse(
           conn, Code::NO_COORDINATOR,
@@ -580,16 +579,18 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
   std::vector<std::string> names;
   std::vector<bool> away;
   for (const auto& member : group.view.members) {
-    if (group.doomed.contains(member.peer.id) || peers_.at(member.peer.id).leaving) continue;
-    if (group.pending && !contains(group.pending->install.view, member.peer.id)) continue;  // it goes already
+    const PeerId id = member.peer.id;
+    Peer& peer = peers_.at(id);
+    if (group.doomed.contains(id) || peer.leaving) continue;
+    if (group.pending && !contains(group.pending->install.view, id)) continue;  // it goes already
     names.push_back(fmt::format("rank {} ({})", &member - group.view.members.data(), member.peer.name));
-    members.push_back(member.peer.id);
+    members.push_back(id);
     // Who has just fallen silent is on its way out, like those who are away: they would outvote the ones who stay.
-    const ConnId conn = peers_.at(member.peer.id).conn;
-    const bool silent = conn != 0 && env.now - conns_.at(conn).heard > 2 * static_cast<Millis>(config_.heartbeat_ms);
+    const bool silent =
+        peer.conn != 0 && env.now - conns_.at(peer.conn).heard > 2 * static_cast<Millis>(config_.heartbeat_ms);
     if (silent) group.verdict_at = env.now + config_.heartbeat_ms;
-    away.push_back(conn == 0 || silent);
-    std::erase_if(peers_.at(member.peer.id).unreachable, [&](const auto& item) { return item.second < fresh; });
+    away.push_back(peer.conn == 0 || silent);
+    std::erase_if(peer.unreachable, [&](const auto& item) { return item.second < fresh; });
   }
   const std::size_t size = members.size();
   std::vector<std::vector<bool>> broken(size, std::vector<bool>(size, false));

@@ -344,7 +344,8 @@ void Coordinator::end_patience(std::uint32_t group_id, Group& group, const Env& 
 // Whether another group may be formed in the place of one whose members are not here. Each of them may first be held by
 // other coordinators, and has to notice that one is gone.
 bool Coordinator::is_forgotten(const Recovery& recovery, const Env& env) const {
-  return env.now - recovery.seen_at >= static_cast<Millis>(config_.peer_timeout_ms) * (4 + recovery.addresses) / 2;
+  const Millis time = static_cast<Millis>(config_.peer_timeout_ms) * (4 + recovery.addresses) / 2;
+  return recovery.idle && env.now - recovery.seen_at >= time;
 }
 
 // A member is back.

@@ -527,15 +527,12 @@ void Strand::begin_frame() {
       if (relays()) engine_.on_discarded(*this, header_);
       return refuse(why);
   }
-  if (header_.payload_sum != 0) {
-    if (!arriving_) arriving_ = std::make_unique<wire::PayloadSum>();
-    arriving_->begin();
-  }
+  if (header_.payload_sum != 0) arriving_.begin();
   if (left_ == 0) frame_complete();
 }
 
 void Strand::sum_up(std::span<const std::byte> bytes) {
-  if (header_.payload_sum != 0) arriving_->add(bytes);
+  if (header_.payload_sum != 0) arriving_.add(bytes);
 }
 
 void Strand::feed(std::span<const std::byte> bytes) {
@@ -561,7 +558,7 @@ void Strand::feed(std::span<const std::byte> bytes) {
 }
 
 void Strand::frame_complete() {
-  if (header_.payload_sum != 0 && arriving_->value() != header_.payload_sum && is_wanted()) {
+  if (header_.payload_sum != 0 && arriving_.value() != header_.payload_sum && is_wanted()) {
     log::message(log::Subsystem::data, log::Level::warn, "{} bytes from {} were damaged on the way and come again",
                  header_.length, short_name(peer_));
     return fail("bytes were damaged on the way");
@@ -788,7 +785,6 @@ std::vector<OutFrame> Strand::take_back() {
   for (OutFrame& frame : shared.unacked) frames.push_back(std::move(frame));
   shared.unacked.clear();
   for (OutFrame& frame : out) frames.push_back(std::move(frame));
-  for (OutFrame& frame : frames) frame.header.payload_sum = 0;  // another connection may need none
   out.clear();
   out_offset_ = 0;
   ++drops_;  // a sink that its thread has been given and not yet set counts no more either

@@ -96,15 +96,15 @@ struct Fixture {
     REQUIRE(status.ok());
   }
 
-  Result<TcpStream*> connect(const std::string& host, std::uint16_t port, io::ConnectOptions timeouts = {}) {
+  Result<TcpStream*> connect(const std::string& host, std::uint16_t port, io::ConnectOptions options = {}) {
     Inbox<Result<TcpStream*>> results;
-    loop->call([&] { connector = std::make_unique<TcpConnector>(*loop, host, port, timeouts, on_connected(results)); });
+    loop->call([&] { connector = std::make_unique<TcpConnector>(*loop, host, port, options, on_connected(results)); });
     return result_of(results);
   }
-  Result<TcpStream*> connect(std::vector<SocketAddress> addresses, io::ConnectOptions timeouts = {}) {
+  Result<TcpStream*> connect(std::vector<SocketAddress> addresses, io::ConnectOptions options = {}) {
     Inbox<Result<TcpStream*>> results;
     loop->call([&] {
-      connector = std::make_unique<TcpConnector>(*loop, std::move(addresses), timeouts, on_connected(results));
+      connector = std::make_unique<TcpConnector>(*loop, std::move(addresses), options, on_connected(results));
     });
     return result_of(results);
   }

@@ -92,6 +92,21 @@ struct Fixture {
     REQUIRE(!seals.empty());
     return receive(conn, wire::SealReply{seals.back().term, machine.view(0)->number, std::move(ops), {}, {}});
   }
+  // Until then these say that they live, unless their connections have been closed.
+  Fixture& live(const std::vector<ConnId>& here, Millis until, Millis tick = heartbeat) {
+    while (now < until) {
+      now += tick;
+      for (const ConnId conn : here) {
+        if (!closed.contains(conn)) receive(conn, wire::Heartbeat{1});
+      }
+      step(Coordinator::Tick{});
+    }
+    return *this;
+  }
+  [[nodiscard]] bool says(const std::string& text) const {
+    return std::any_of(notes.begin(), notes.end(),
+                       [&](const auto& note) { return note.find(text) != std::string::npos; });
+  }
   // The process of a member ends: so do its connections, with this coordinator and with the others.
   Fixture& die(ConnId conn) {
     step(Coordinator::Closed{conn, "reset"});
@@ -431,13 +446,7 @@ struct Returning : Fixture {
     return *this;
   }
   Returning& wait(Millis time) {
-    for (const Millis until = now + time; now < until;) {
-      now += heartbeat / 2;
-      for (const ConnId conn : here) {
-        if (!closed.contains(conn)) receive(conn, wire::Heartbeat{1});
-      }
-      step(Coordinator::Tick{});
-    }
+    live(here, now + time, heartbeat / 2);
     return *this;
   }
   std::vector<ConnId> here;
@@ -500,8 +509,7 @@ TEST_CASE("a verdict about connections ends with its view", "[protocol]") {
   f.receive(1, wire::Suspect{peer(3), "no way"}).receive(3, wire::Suspect{peer(1), "no way"});
   f.receive(3, wire::Suspect{peer(2), "no way"}).receive(3, wire::Suspect{peer(4), "no way"});
   f.wait(2 * heartbeat);
-  CHECK(std::any_of(f.notes.begin(), f.notes.end(),
-                    [](const auto& note) { return note.find("removing rank 2 (p3)") != std::string::npos; }));
+  CHECK(f.says("removing rank 2 (p3)"));
   const auto answer = [&](ConnId conn, std::uint64_t number, const std::vector<wire::Install>& accepted) {
     const wire::Term term = f.got<wire::Seal>(conn).back().term;
     f.receive(conn, wire::SealReply{term, number, {}, accepted, {}});
@@ -525,16 +533,9 @@ TEST_CASE("whoever falls silent with others does not outvote those who are heard
   f.form({1, 2, 3, 4});
   // Only 1 is on this side of a network that was cut. It says so before the others have been silent for the timeout.
   const Millis cut = f.now;
-  const auto wait_until = [&](Millis until) {
-    while (f.now < until) {
-      f.now += heartbeat / 2;
-      f.receive(1, wire::Heartbeat{1});
-      f.step(Coordinator::Tick{});
-    }
-  };
-  wait_until(cut + timeout - 2 * heartbeat);
+  f.live({1}, cut + timeout - 2 * heartbeat, heartbeat / 2);
   for (const std::uint64_t other : {2U, 3U, 4U}) f.receive(1, wire::Suspect{peer(other), "no way"});
-  wait_until(cut + 2 * timeout + 3 * heartbeat);
+  f.live({1}, cut + 2 * timeout + 3 * heartbeat, heartbeat / 2);
   f.answer_seal(1);
   CHECK(f.members() == Ids{1});
 }
@@ -559,18 +560,14 @@ TEST_CASE("where a majority must agree, no verdict leaves less than that", "[pro
   }
   f.inbox.clear();
   f.wait(timeout);
-  const auto says = [&](const std::string& text) {
-    return std::any_of(f.notes.begin(), f.notes.end(),
-                       [&](const auto& note) { return note.find(text) != std::string::npos; });
-  };
   if (halves) {  // the half with the first rank
-    CHECK(says("removing rank 2 (p3)"));
-    CHECK(says("removing rank 3 (p4)"));
-    CHECK(!says("removing rank 0 (p1)"));
-    CHECK(!says("removing rank 1 (p2)"));
+    CHECK(f.says("removing rank 2 (p3)"));
+    CHECK(f.says("removing rank 3 (p4)"));
+    CHECK(!f.says("removing rank 0 (p1)"));
+    CHECK(!f.says("removing rank 1 (p2)"));
   } else {
-    CHECK(says("nobody is removed"));
-    CHECK(!says("removing"));
+    CHECK(f.says("nobody is removed"));
+    CHECK(!f.says("removing"));
   }
 }
 
@@ -670,13 +667,7 @@ TEST_CASE("who may look for another coordinator has longer to come back", "[prot
   }
   REQUIRE(f.members().size() == 3);
   f.step(Coordinator::Closed{3, "reset"});
-  const auto wait = [&](Millis time) {
-    for (const Millis until = f.now + time; f.now < until;) {
-      f.now += heartbeat;
-      for (const ConnId conn : {1U, 2U}) f.receive(conn, wire::Heartbeat{1});
-      f.step(Coordinator::Tick{});
-    }
-  };
+  const auto wait = [&](Millis time) { f.live({1, 2}, f.now + time); };
   wait((several ? 2 : 1) * timeout - heartbeat);
   CHECK(f.got<wire::Seal>(1).empty());
   f.step(Coordinator::Opened{100, "10.0.0.9"}).receive(100, wire::StatusQuery{});
@@ -691,15 +682,7 @@ TEST_CASE("no other group is formed while members of the last one may be on thei
   Fixture f;
   wire::Install last = install(view(4, {1, 2}), true);
   last.view.rule = wire::Rule::quorum;
-  const auto wait = [&](Millis time, std::initializer_list<ConnId> here) {
-    for (const Millis until = f.now + time; f.now < until;) {
-      f.now += heartbeat;
-      for (const ConnId conn : here) {
-        if (!f.closed.contains(conn)) f.receive(conn, wire::Heartbeat{1});
-      }
-      f.step(Coordinator::Tick{});
-    }
-  };
+  const auto wait = [&](Millis time, const std::vector<ConnId>& here) { f.live(here, f.now + time); };
   const auto newcomer = [&](ConnId conn, wire::Asked asked) {
     wire::Hello first = hello(conn);
     first.addresses = 2;
@@ -874,12 +857,7 @@ TEST_CASE("silence", "[protocol]") {
   f.form({1, 2});
   REQUIRE(f.machine.next_deadline());
   const auto wait = [&](Millis time, bool second_lives) {
-    for (const Millis until = f.now + time; f.now < until;) {
-      f.now += heartbeat;
-      f.receive(1, wire::Heartbeat{1});
-      if (second_lives) f.receive(2, wire::Heartbeat{1});
-      f.step(Coordinator::Tick{});
-    }
+    f.live(second_lives ? std::vector<ConnId>{1, 2} : std::vector<ConnId>{1}, f.now + time);
   };
   wait(10 * timeout, true);
   CHECK(!f.got<wire::Heartbeat>(1).empty());
@@ -1384,20 +1362,13 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     REQUIRE(f.got<wire::Refuse>(4).size() == 1);
     CHECK(f.got<wire::Refuse>(4)[0].text == "group 0 is not led here yet");
   }
-  const auto wait = [&](Millis until, std::initializer_list<ConnId> here) {
-    while (f.now < until) {
-      f.now += heartbeat;
-      for (const ConnId conn : here) f.receive(conn, wire::Heartbeat{1});
-      f.step(Coordinator::Tick{});
-    }
-  };
   const Millis began = f.now;
   SECTION("the only one that has come back loses its connection just before the others are given up") {
     come_back(1, logged, 7);
     answer(1, logged);
-    wait(began + timeout - heartbeat, {1});
+    f.live({1}, began + timeout - heartbeat);
     f.step(Coordinator::Closed{1, "reset"});
-    wait(began + timeout + heartbeat, {});
+    f.live({}, began + timeout + heartbeat);
     CHECK(f.members().empty());
     wire::Hello again = hello(1);
     again.lineage = logged.view.lineage;
@@ -1406,7 +1377,7 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, again);
     answer(11, logged);
     CHECK(f.members() == Ids{1, 2, 3});
-    wait(f.now + heartbeat, {11});
+    f.live({11}, f.now + heartbeat);
     f.answer_seal(11);
     CHECK(f.members() == Ids{1});
     CHECK(f.got<wire::Refuse>(11).empty());
@@ -1415,16 +1386,16 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     come_back(1, before, 9);
     come_back(2, before, 6);
     answer(1, before);
-    wait(began + timeout - heartbeat, {1, 2});
+    f.live({1, 2}, began + timeout - heartbeat);
     f.step(Coordinator::Closed{1, "reset"});
     answer(2, before);
-    wait(began + timeout + heartbeat, {2});
+    f.live({2}, began + timeout + heartbeat);
     CHECK(f.members() == Ids{1, 2});
     CHECK(f.machine.view(0)->number == 4);
     f.answer_seal(2);
     CHECK(f.members() == Ids{1, 2});
     SECTION("and is lost when it has been away for the timeout") {
-      wait(began + 2 * timeout + heartbeat, {2});
+      f.live({2}, began + 2 * timeout + heartbeat);
       CHECK(f.members() == Ids{2});
     }
     SECTION("and at once when its process has ended") {
