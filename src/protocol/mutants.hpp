@@ -5,7 +5,7 @@
 namespace hawser::protocol {
 
 // 1 to mutant_count; tests/sim/main.cpp says what each is.
-inline constexpr unsigned mutant_count = 30;
+inline constexpr unsigned mutant_count = 31;
 
 #ifdef HAWSER_MUTANTS
 inline int planted_mutant = 0;

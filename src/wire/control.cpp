@@ -28,10 +28,10 @@ constexpr std::size_t kept_bytes_max = 64U << 10;  // an idle connection keeps n
 
 constexpr std::size_t message_count = std::variant_size_v<Message>;
 constexpr std::array<const char*, message_count> names = {
-    "Hello",      "Welcome",      "Refuse",      "Join",        "Meet",        "Forget",      "Connected",
-    "AdmitQuery", "AdmitPromise", "AdmitTarget", "AtPoint",     "AdmitCancel", "Leave",       "Heartbeat",
-    "Suspect",    "OpFault",      "Seal",        "SealReply",   "Install",     "StrandHello", "StrandAccept",
-    "Propose",    "Accept",       "LinkLost",    "StatusQuery", "StatusReport"};
+    "Hello",      "Welcome",      "Refuse",      "Join",        "Meet",         "Forget",      "Connected",
+    "AdmitQuery", "AdmitPromise", "AdmitTarget", "AtPoint",     "AdmitCancel",  "Leave",       "Heartbeat",
+    "Suspect",    "OpFault",      "Seal",        "SealReply",   "Install",      "StrandHello", "StrandAccept",
+    "Propose",    "Accept",       "LinkLost",    "StatusQuery", "StatusReport", "Installed"};
 
 std::uint32_t frame_checksum(std::span<const std::uint8_t> frame) {
   return static_cast<std::uint32_t>(checksum(frame.first(checksum_at), frame.subspan(control_header_bytes)));

@@ -252,6 +252,11 @@ void fields(Archive& a, T& v) {
   a.number(v.view);
 }
 
+template <typename Archive, Is<Installed> T>
+void fields(Archive& a, T& v) {
+  a.number(v.view);
+}
+
 template <typename Archive, Is<LinkLost> T>
 void fields(Archive& a, T& v) {
   a.bits128(v.peer);

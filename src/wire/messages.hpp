@@ -339,6 +339,11 @@ struct Accept {
   std::uint64_t view = 0;  // its number
   bool operator==(const Accept&) const = default;
 };
+// member -> coordinator, where a majority must agree: it has this view, by which somebody has gone.
+struct Installed {
+  std::uint64_t view = 0;  // its number
+  bool operator==(const Installed&) const = default;
+};
 // peer -> coordinator: the light strand with that peer broke, or it refuses to be dialled. No accusation: together with
 // the end of that peer's own connection it shows that its process ended.
 struct LinkLost {
@@ -415,9 +420,10 @@ struct StrandAccept {
 };
 
 // The alternative's index + 1 is the type number on the wire: append only.
-using Message = std::variant<Hello, Welcome, Refuse, Join, Meet, Forget, Connected, AdmitQuery, AdmitPromise,
-                             AdmitTarget, AtPoint, AdmitCancel, Leave, Heartbeat, Suspect, OpFault, Seal, SealReply,
-                             Install, StrandHello, StrandAccept, Propose, Accept, LinkLost, StatusQuery, StatusReport>;
+using Message =
+    std::variant<Hello, Welcome, Refuse, Join, Meet, Forget, Connected, AdmitQuery, AdmitPromise, AdmitTarget, AtPoint,
+                 AdmitCancel, Leave, Heartbeat, Suspect, OpFault, Seal, SealReply, Install, StrandHello, StrandAccept,
+                 Propose, Accept, LinkLost, StatusQuery, StatusReport, Installed>;
 const char* message_name(const Message& message);
 
 // ------------------------------------------------------------------------------------------------------- data frames

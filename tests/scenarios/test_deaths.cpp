@@ -1,9 +1,12 @@
 // Several processes die in one moment: half of the members, the coordinator and some members, all of them.
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "process.hpp"
+#include "support/group.hpp"
+#include "support/starvation.hpp"
 
 using namespace hawser_test;  // NOLINT(google-build-using-namespace)
 
@@ -44,6 +47,34 @@ void check_same(const std::vector<Reduced>& all, std::uint32_t everybody, std::u
 }
 
 }  // namespace
+
+// Its connections end with it, so nobody waits for a silence.
+TEST_CASE("an idle member that is killed is out of the view at once", "[deaths]") {
+  const CoordinatorProcess coordinator(heartbeat_ms, "", "");
+  hawser_comm_config_t config = HAWSER_COMM_CONFIG_INIT;
+  config.coordinators = coordinator.address().c_str();
+  config.join_timeout_ms = config.op_timeout_ms = 60000;
+  const Comm observer(config);
+  expect(hawser_comm_join(observer.get(), 0), HAWSER_OK, "join");
+  std::vector<std::int64_t> gone_ms;
+  for (int kill = 0; kill < 15 * rounds; ++kill) {
+    Process other({"member", coordinator.address(), "1", "1"});
+    other.hear_words("ready");
+    other.tell("join 60000");
+    while (view_of(observer).world_size == 1) {
+      expect(hawser_comm_admit(observer.get(), 0), HAWSER_OK, "admit");
+      usleep(1000);
+    }
+    other.hear_words("joined");
+    const auto began = Clock::now();
+    other.send(SIGKILL);
+    while (view_of(observer).world_size == 2 && ms_since(began) < 10000) usleep(500);
+    gone_ms.push_back(ms_since(began));
+  }
+  std::sort(gone_ms.begin(), gone_ms.end());
+  CHECK(gone_ms[gone_ms.size() / 2] <= 50 * slowness);
+  CHECK(gone_ms.back() < heartbeat_ms * slowness);
+}
 
 TEST_CASE("half of the members die at once: with one coordinator the others go on", "[deaths]") {
   for (int round = 0; round < rounds; ++round) {

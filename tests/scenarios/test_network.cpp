@@ -104,6 +104,21 @@ TEST_CASE("lost packets only cost time", "[network]") {
   for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
 }
 
+// A policer: what is over the rate is lost.
+TEST_CASE("a way that carries 2 Mbit/s only costs time", "[network]") {
+  if (networks_unavailable()) return;
+  const Group group(2 * heartbeat_ms);
+  reduce(group, 300000);
+  group.network.run(group.hosts[1], "nft add rule inet cuts input ip saddr " + Network::address(group.hosts[0]) +
+                                        " limit rate over 250 kbytes/second burst 64 kbytes drop");
+  const auto began = Clock::now();
+  reduce(group, 300000);
+  CHECK(ms_since(began) > 1000);  // else the way was not slow
+  for (int k = 0; k < 10; ++k) reduce(group, 10);
+  CHECK(view_of(group.comms[0]).number == 1);
+  for (const Comm& comm : group.comms) CHECK(metrics_of(comm).peers_lost == 0);
+}
+
 // The kernel does not look at the checksums of packets that never left it, so they are damaged past TCP.
 TEST_CASE("bytes change on the way: they come again, and no sum is wrong", "[network]") {
   if (networks_unavailable()) return;

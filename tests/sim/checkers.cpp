@@ -238,7 +238,7 @@ bool Checker::is_found_again(const wire::Install& install) const {
   });
 }
 
-bool Checker::has_majority(const wire::View& view) const {
+std::set<PeerId> Checker::living(const wire::View& view) const {
   std::set<PeerId> living;
   for (const auto& member : view.members) {
     const Peer& peer = world_.peer(member.peer.id);
@@ -246,8 +246,10 @@ bool Checker::has_majority(const wire::View& view) const {
     const bool elsewhere = peer.lineage() != 0 && lineages_[peer.lineage() - 1].id != view.lineage;
     if (world_.scheduler.alive(peer.actor()) && !elsewhere) living.insert(member.peer.id);
   }
-  return protocol::is_majority(view, living);
+  return living;
 }
+
+bool Checker::has_majority(const wire::View& view) const { return protocol::is_majority(view, living(view)); }
 
 bool Checker::is_member_of(const Peer& peer, LineageIndex lineage) const {
   return peer.is_member() && peer.lineage() == lineage && world_.scheduler.alive(peer.actor());
@@ -256,14 +258,19 @@ bool Checker::is_member_of(const Peer& peer, LineageIndex lineage) const {
 bool Checker::lacks_majority(LineageIndex index) const {
   const Lineage& lineage = lineages_[index - 1];
   const wire::View* newest = newest_view(index);
-  if (newest != nullptr && !has_majority(*newest)) return true;
-  // Only those who left may have heard of it, and their voices are missed in the view before.
+  // Of a group that has ended nobody may be there to tell those who were removed before.
+  if (newest != nullptr && (newest->members.empty() || !has_majority(*newest))) return true;
+  // Its coordinator died before anybody heard of it, and those who should have heard that they had left did not wait.
   const wire::View* heard = nullptr;
   for (const auto& peer : world_.peers) {
     if (!is_member_of(*peer, index) || (heard != nullptr && heard->number >= peer->machine().view().number)) continue;
     heard = &peer->machine().view();
   }
-  if (newest != nullptr && heard != nullptr && heard->number < newest->number && !has_majority(*heard)) return true;
+  if (newest != nullptr && heard != nullptr && heard->number < newest->number) {
+    std::set<PeerId> voices = living(*heard);
+    voices.insert(left_.begin(), left_.end());
+    if (!protocol::is_majority(*heard, voices)) return true;
+  }
   return lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest && !has_majority(lineage.agreed_to->view);
 }
 
@@ -398,6 +405,7 @@ void Checker::failed(const Peer& peer, const OpId& id, Code code, const std::str
 }
 
 void Checker::ended(const Peer& peer, Code code, const std::string& text) {
+  if (code == Code::OK) left_.insert(peer.id());
   if (is_outside_lineage(peer.lineage())) return;
   switch (code) {
     case Code::TIMEOUT:  // no coordinator took the word of it

@@ -76,6 +76,7 @@ class Checker {
   // A coordinator has forgotten a lineage that has members, but they are too few for the word of a majority.
   [[nodiscard]] bool is_stranded(LineageIndex lineage) const;
   [[nodiscard]] bool group_is_stranded(std::uint32_t group) const;
+  [[nodiscard]] std::set<PeerId> living(const wire::View& view) const;
   [[nodiscard]] bool has_majority(const wire::View& view) const;
   [[nodiscard]] bool is_member_of(const Peer& peer, LineageIndex lineage) const;  // and lives
   // Half of a view or more was removed by a coordinator whose memory was lost: nothing is promised.
@@ -155,6 +156,7 @@ class Checker {
   std::set<LineageIndex> losses_;                                       // that have lost a member
   std::set<LineageIndex> timed_out_;
   std::set<LineageIndex> stragglers_;
+  std::set<PeerId> left_;  // were told so
   std::set<std::tuple<LineageIndex, std::uint64_t>> unaligned_;
   std::map<OpId, Op> ops_;
   std::vector<wire::Install> found_again_;

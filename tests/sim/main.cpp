@@ -206,6 +206,7 @@ constexpr const char* mistakes[] = {
     "a coordinator that decides alone does not ask the members that stay",
     "a member that is Done with a call is taken to wait in it",
     "a coordinator forgets a group when its patience ends, and another is formed while its members are on their way",
+    "those who have gone are told so first",
 };
 static_assert(std::size(mistakes) == hawser::protocol::mutant_count);
 

@@ -533,7 +533,7 @@ void World::run() {
 
   // Everyone who lives must become a member and stay one.
   become_quiet();
-  const Micros patience = 40 * settings.timeout();
+  const Micros patience = 80 * settings.timeout();
   const Micros settled_by = scheduler.now() + patience;
   const Micros step = settings.timeout() / 2;
   // Long enough for every pause to end and every silence to be noticed.

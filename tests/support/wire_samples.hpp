@@ -85,6 +85,7 @@ inline std::vector<Sample> samples() {
       {"StrandAccept", wire::StrandAccept{64}},
       {"Propose", wire::Propose{proposal}},
       {"Accept", wire::Accept{{9, 78}, 9}},
+      {"Installed", wire::Installed{9}},
       {"LinkLost", wire::LinkLost{peer_id(2)}},
       {"StatusQuery", wire::StatusQuery{}},
       {"StatusReport",

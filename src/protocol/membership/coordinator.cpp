@@ -332,7 +332,7 @@ void Coordinator::on_first_hello(ConnId conn, const wire::Hello& hello, const En
     groups_.erase(it);
     it = groups_.end();
   }
-  const bool known = it != groups_.end() && it->second.view.number != 0;
+  const bool known = it != groups_.end() && it->second.view.number != 0 && !is_over(it->second);
   const bool recovering = it != groups_.end() && it->second.recovery.has_value();
   if (!known && !recovering && !config_.standby_of.empty() && !config_.arbiter) {
     return refuse(conn, Code::NO_COORDINATOR,
@@ -417,7 +417,7 @@ void Coordinator::on_peer_message(Peer& peer, const wire::Message& message, cons
 
 // What only members say, and those who say that they are. False: this peer may not.
 bool Coordinator::on_member_message(Peer& peer, Group& group, const wire::Message& message, const Env& env,
-                                    Actions& /*actions*/) {
+                                    Actions& actions) {
   if (peer.phase == Phase::returning) {
     if (const auto* reply = std::get_if<wire::SealReply>(&message)) {
       if (group.recovery && reply->term == group.term) {
@@ -429,7 +429,7 @@ bool Coordinator::on_member_message(Peer& peer, Group& group, const wire::Messag
     }
     return std::get_if<wire::SealReply>(&message) != nullptr || std::get_if<wire::Suspect>(&message) != nullptr ||
            std::get_if<wire::OpFault>(&message) != nullptr || std::get_if<wire::AtPoint>(&message) != nullptr ||
-           std::get_if<wire::AdmitPromise>(&message) != nullptr;
+           std::get_if<wire::AdmitPromise>(&message) != nullptr || std::get_if<wire::Installed>(&message) != nullptr;
   }
   if (peer.phase != Phase::member) return false;
   if (const auto* suspect = std::get_if<wire::Suspect>(&message)) {
@@ -451,6 +451,9 @@ bool Coordinator::on_member_message(Peer& peer, Group& group, const wire::Messag
     if (group.change.sealing && reply->term == group.term && reply->view == group.view.number) {
       group.change.replies[peer.id] = *reply;
     }
+  } else if (const auto* installed = std::get_if<wire::Installed>(&message)) {
+    peer.view = std::max(peer.view, installed->view);
+    say_farewell(group, actions);
   } else {
     return false;
   }
@@ -481,9 +484,9 @@ void Coordinator::introduce(const Peer& there, const Peer& newcomer, Actions& ac
 void Coordinator::on_leave(Peer& peer, const wire::Leave& leave, const Env& env, Actions& actions) {
   Group& group = groups_[peer.group];
   const std::uint32_t group_id = peer.group;
-  if (peer.phase == Phase::member && !leave.aborted) {
-    peer.leaving = true;
-    group.change_wanted = true;
+  if (!leave.aborted && (peer.phase == Phase::member || peer.phase == Phase::returning)) {
+    peer.leaving = true;  // until that is decided its voice counts like any other
+    group.change_wanted = group.change_wanted || peer.phase == Phase::member;
     return advance(group_id, env, actions);
   }
   const ConnId conn = peer.conn;

@@ -114,6 +114,7 @@ class Coordinator {
     std::uint32_t min_size = 1;
     wire::PeerInfo info;
     std::uint32_t addresses = 1;           // of coordinators that it knows
+    std::uint64_t view = 0;                // it has said that it has this one
     std::uint64_t arrival = 0;             // order of Join
     std::set<PeerId> connected;            // reported by this peer as the dialling end
     std::map<PeerId, Millis> unreachable;  // members it suspects, and when it last said so
@@ -202,6 +203,11 @@ class Coordinator {
     bool absent = false;     // it may still come back before the decision
     bool suspected = false;  // in this view, for connections that its members cannot keep
   };
+  // Somebody that has gone and is not told yet.
+  struct Farewell {
+    ConnId conn = 0;
+    wire::Install install;
+  };
   struct Group {
     wire::View view;
     wire::Install last;  // how the view was installed
@@ -219,6 +225,7 @@ class Coordinator {
     std::optional<Millis> hold_until;            // no admission before: a view could not be made durable
     std::optional<Millis> minority_since;        // a majority must agree and is not there
     Millis minority_patience = 0;
+    std::vector<Farewell> farewells;
     std::set<wire::OpKey> stragglers;  // operations whose callers will not wait for those who have not entered them
   };
 
@@ -271,8 +278,10 @@ class Coordinator {
   void drop_pending(std::uint32_t group_id, Group& group, Actions& actions);
   void install_if_agreed(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void install(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
+  void say_farewell(Group& group, Actions& actions);
   void adopt_view(std::uint32_t group_id, Group& group, wire::Install install, Millis absent_at);
   [[nodiscard]] bool needs_majority(const Group& group) const;
+  [[nodiscard]] static bool is_over(const Group& group);
   [[nodiscard]] bool majority_present(const Group& group) const;
   [[nodiscard]] bool can_be_agreed(const Group& group) const;
   void raise_term(Group& group, const wire::Term& above) const;

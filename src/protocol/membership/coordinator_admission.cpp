@@ -57,6 +57,10 @@ void Coordinator::try_form(std::uint32_t group_id, Group& group, const Env& env,
     several = several || peers_.at(id).addresses > 1;
   }
   if (ready.size() < needed) return;
+  if (is_over(group)) {
+    group.view = {};
+    group.last = {};
+  }
   wire::Install install;
   group.term = next_term(group);
   install.term = group.term;

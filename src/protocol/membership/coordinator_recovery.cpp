@@ -122,6 +122,10 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
   if (const auto& logged = group.recovery->logged; logged && hello.view + 1 == logged->view.number) {
     group.recovery->gone_on = group.recovery->gone_on || hello.passed >= logged->admit_target;
   }
+  // Whoever came last is to be heard before all are sent on.
+  const Millis quarter = config_.peer_timeout_ms / 4;
+  group.recovery->patience =
+      std::max(group.recovery->patience, std::min(env.now - group.recovery->since + quarter, 2 * quarter));
   add_returning(conn, hello, env, actions);
   raise_term(group, hello.promised);
   ask_returning(group, hello.group, actions);
@@ -152,6 +156,7 @@ void Coordinator::add_returning(ConnId conn, const wire::Hello& hello, const Env
   peer.group = hello.group;
   peer.phase = Phase::returning;
   peer.addresses = hello.addresses;
+  peer.view = hello.view;
   peer.info.name = hello.name;
   peer.back_at = env.now;
   conns_.at(conn).peer = hello.peer;
@@ -264,7 +269,12 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
     }
     // Who has the log knows that nobody has decided on anything later.
     enough = enough || recovery.logged.has_value();
-    if (missing.empty() || (waited && enough)) {
+    // Who is here and in a later view has not answered yet.
+    const bool later = std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
+      const Peer& peer = item.second;
+      return peer.group == group_id && peer.phase == Phase::returning && peer.view > newest->view.number;
+    });
+    if (!later && (missing.empty() || (waited && enough))) {
       if (recovery.logged && newest->view.number + 1 == recovery.logged->view.number) {
         // It cannot have been announced if they have gone on; else it may have been, and they still stand there.
         if (!recovery.gone_on || recovery.counts != Recovery::Counts::unknown) newest = &*recovery.logged;
@@ -367,6 +377,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   peer.conn_ended_at.reset();
   peer.back_at = env.now;
   peer.addresses = hello.addresses;
+  peer.view = hello.view;
   // A newcomer says Join again, unless it has heard from another coordinator that it is a member.
   if (peer.phase != Phase::member) peer.phase = hello.view == 0 ? Phase::greeted : Phase::returning;
   conns_.at(conn).peer = peer.id;
@@ -386,6 +397,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   raise_term(group, hello.promised);
   if (hello.view < group.view.number && contains(group.view, peer.id) && !HAWSER_MUTANT(25))
     send(peer.id, group.last, actions);
+  say_farewell(group, actions);
   for (const auto& [id, other] : peers_) {
     if (other.group == group_id && other.phase == Phase::waiting) {
       send(peer.id, wire::Meet{other.info, ticket(id, peer.id), false}, actions);

@@ -30,6 +30,12 @@ bool Coordinator::needs_majority(const Group& group) const {
   return group.view.rule == wire::Rule::quorum || group.inherited;
 }
 
+// All its members have gone, as several coordinators may know: of a view after that each would decide alone. Who comes
+// then is told so, and newcomers form another group.
+bool Coordinator::is_over(const Group& group) {
+  return group.view.number != 0 && group.view.members.empty() && group.view.rule == wire::Rule::quorum;
+}
+
 bool Coordinator::majority_present(const Group& group) const {
   std::set<PeerId> present;
   for (const auto& member : group.view.members) {
@@ -62,6 +68,7 @@ void Coordinator::advance(std::uint32_t group_id, const Env& env, Actions& actio
   if (group.recovery) return advance_recovery(group_id, group, env, actions);
   if (group.pending) return install_if_agreed(group_id, group, env, actions);
   if (group.change.sealing) return finish_change_if_ready(group_id, group, env, actions);
+  if (group.view.members.empty()) group.change_wanted = false;  // there is nobody to decide anything for
   if (group.change_wanted || !group.doomed.empty()) {
     start_change(group, actions);
     return finish_change_if_ready(group_id, group, env, actions);
@@ -293,9 +300,8 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
     auto departed = peers_.find(gone.id);
     if (departed == peers_.end()) continue;
     if (const ConnId conn = departed->second.conn; conn != 0) {
-      send(gone.id, install, actions);
       conns_.erase(conn);
-      actions.push_back(Close{conn, gone.text});
+      group.farewells.push_back({conn, install});
     }
     peers_.erase(departed);
     for (auto& [id, peer] : peers_) {
@@ -304,6 +310,7 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
       if (peer.group == group_id && peer.phase == Phase::waiting) send(id, wire::Forget{gone.id}, actions);
     }
   }
+  say_farewell(group, actions);
   std::vector<PeerId> strangers;
   for (const auto& [id, peer] : peers_) {
     if (peer.group == group_id && peer.phase == Phase::returning) strangers.push_back(id);
@@ -327,6 +334,24 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
     return !peers_.at(member.peer.id).unreachable.empty();
   });
   if (suspicions && !group.verdict_at) group.verdict_at = env.now + config_.heartbeat_ms;
+}
+
+// Those who have gone are told when the next coordinator, if this one dies, would hear of their view from the others:
+// as members of the view before they may be missed for its majority. If that takes too long they notice this one's
+// silence.
+void Coordinator::say_farewell(Group& group, Actions& actions) {
+  std::erase_if(group.farewells, [&](const Farewell& farewell) {
+    const wire::View& view = farewell.install.view;
+    std::set<PeerId> have;
+    for (const auto& member : group.view.members) {
+      if (peers_.at(member.peer.id).view >= view.number) have.insert(member.peer.id);
+    }
+    const bool known = view.rule != wire::Rule::quorum || group.view.members.empty() || is_majority(group.view, have);
+    if (!known && !HAWSER_MUTANT(31)) return false;
+    actions.push_back(Send{farewell.conn, farewell.install});
+    actions.push_back(Close{farewell.conn, "gone from the group"});
+    return true;
+  });
 }
 
 // The view is current from now on. Members that are not here have been absent since `absent_at`.

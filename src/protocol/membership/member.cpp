@@ -274,6 +274,9 @@ void Member::on_install(const wire::Install& install, Actions& actions) {
   if (install.term > promised_) promised_ = install.term;
   accepted_.reset();
   last_ = install;
+  if (install.view.rule == wire::Rule::quorum && !install.departures.empty()) {
+    actions.push_back(SendControl{wire::Installed{install.view.number}});
+  }
   Ledger::Actions ledger_actions;
   ledger_.install(install, ledger_actions, unseals);
   forward(ledger_actions, actions);

@@ -126,7 +126,8 @@ inline std::vector<wire::Message> one_of_each() {
           wire::StrandAccept{0},
           wire::Propose{install(view(2, {1, 2}))},
           wire::Accept{1, 2},
-          wire::LinkLost{peer(2)}};
+          wire::LinkLost{peer(2)},
+          wire::Installed{2}};
 }
 
 }  // namespace protocol_test

@@ -852,6 +852,106 @@ TEST_CASE("leaving", "[protocol]") {
   }
 }
 
+TEST_CASE("where a majority must agree, those who have gone are told so when the others know", "[protocol]") {
+  Fixture f;
+  for (const ConnId conn : {1U, 2U, 3U}) {
+    wire::Hello first = hello(conn, 3);
+    first.addresses = 2;
+    first.asked = wire::Asked::all_that_answer;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, first).receive(conn, wire::Join{"", 4001, 0});
+    for (const auto& meet : f.got<wire::Meet>(conn)) {
+      if (meet.dial) f.receive(conn, wire::Connected{meet.peer.id});
+    }
+  }
+  REQUIRE(f.members() == Ids{1, 2, 3});
+  f.inbox.clear();
+  f.receive(1, wire::Leave{});
+  for (const ConnId conn : {1U, 2U, 3U}) f.answer_seal(conn);
+  REQUIRE(f.members() == Ids{2, 3});
+  const std::uint64_t number = f.machine.view(0)->number;
+  CHECK(f.got<wire::Install>(2).size() == 1);
+  CHECK(f.got<wire::Install>(1).empty());
+  f.receive(2, wire::Installed{number - 1}).receive(3, wire::Installed{number});
+  CHECK(f.got<wire::Install>(1).empty());  // half of them, without the first
+  SECTION("by their word") { f.receive(2, wire::Installed{number}); }
+  SECTION("by where they are when they come back") {
+    wire::Hello back = hello(2);
+    back.lineage = f.machine.view(0)->lineage;
+    back.view = number;
+    back.addresses = 2;
+    f.step(Coordinator::Opened{12, "10.0.0.1"}).receive(12, back);
+  }
+  SECTION("at once when nobody is left") {
+    f.receive(2, wire::Leave{}).receive(3, wire::Leave{}).answer_seal(2).answer_seal(3);
+    CHECK(f.members().empty());
+    CHECK(f.closed == std::set<ConnId>{1, 2, 3});
+  }
+  REQUIRE(f.got<wire::Install>(1).size() == 1);
+  CHECK(f.got<wire::Install>(1)[0].view.number == number);
+  CHECK(f.closed.contains(1));
+}
+
+TEST_CASE("a member that comes to another coordinator to say that it leaves has its voice there", "[protocol]") {
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1, 2}));
+  wire::Hello back = hello(1);
+  back.lineage = old.lineage;
+  back.view = old.number;
+  back.addresses = 2;
+  f.step(Coordinator::Opened{1, "10.0.0.1"}).receive(1, back).receive(1, wire::Leave{});
+  CHECK(f.closed.empty());
+  f.here.push_back(1);
+  f.come(2, old, std::nullopt);
+  REQUIRE(f.members() == Ids{1, 2});
+  f.answer_seal(1).answer_seal(2);
+  CHECK(f.members() == Ids{2});
+  f.receive(2, wire::Installed{5});
+  REQUIRE(!f.got<wire::Install>(1).empty());
+  CHECK(f.got<wire::Install>(1).back().departures[0].left);
+}
+
+TEST_CASE("no view is taken over while one who is here is in a later one", "[protocol]") {
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1, 2}));
+  wire::Hello back = hello(2);
+  back.lineage = old.lineage;
+  back.view = 5;
+  back.addresses = 2;
+  f.come(1, old, std::nullopt);
+  f.live({1}, f.now + timeout);
+  f.step(Coordinator::Opened{2, "10.0.0.1"}).receive(2, back);
+  f.receive(1, wire::SealReply{f.got<wire::Seal>(1).back().term, 4, {}, {}, {install(old)}});
+  CHECK(f.members().empty());
+  wire::View later = old;
+  later.number = 5;
+  f.receive(2, wire::SealReply{f.got<wire::Seal>(2).back().term, 5, {}, {}, {install(later)}});
+  REQUIRE(f.machine.view(0) != nullptr);
+  CHECK(f.machine.view(0)->number == 5);
+}
+
+TEST_CASE("who comes when all have gone is in another group", "[protocol]") {
+  Returning f;
+  const wire::View old = under_quorum(view(4, {1}));
+  f.come(1, old, std::nullopt).receive(1, wire::Leave{}).answer_seal(1).answer_seal(1);
+  REQUIRE(f.members().empty());
+  REQUIRE(f.machine.view(0) != nullptr);
+  CHECK(f.machine.view(0)->lineage == old.lineage);
+  wire::Hello fresh = hello(2);
+  fresh.addresses = 2;
+  f.step(Coordinator::Opened{2, "10.0.0.1"}).receive(2, fresh);
+  CHECK(f.got<wire::Refuse>(2).size() == 1);  // it is to ask others first
+  fresh.asked = wire::Asked::all_that_answer;
+  f.step(Coordinator::Opened{12, "10.0.0.1"}).receive(12, fresh).receive(12, wire::Join{"", 4002, 0});
+  CHECK(f.members() == Ids{2});
+  CHECK(f.machine.view(0)->lineage != old.lineage);
+  wire::Hello late = hello(3);
+  late.lineage = old.lineage;
+  late.view = 3;
+  late.addresses = 2;
+  f.step(Coordinator::Opened{3, "10.0.0.1"}).receive(3, late);
+  CHECK(f.got<wire::Refuse>(3).size() == 1);
+}
+
 TEST_CASE("silence", "[protocol]") {
   Fixture f;
   f.form({1, 2});
