@@ -206,7 +206,7 @@ TEST_CASE("another version is named before anything else of its frame is read", 
 }
 
 TEST_CASE("an unknown type and a long length are refused with the header", "[wire][decoder]") {
-  CHECK(decode_all(header(wire_test::message_count + 1, 0)).error.text() == "control frame of the unknown type 27");
+  CHECK(decode_all(header(wire_test::message_count + 1, 0)).error.text() == "control frame of the unknown type 28");
   CHECK(decode_all(header(0, 0)).error.text() == "control frame of the unknown type 0");
   CHECK(decode_all(header(1, 0xffffffff)).error.text() ==
         "Hello message of 4294967295 bytes; at most 12582912 are taken here");
