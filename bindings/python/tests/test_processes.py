@@ -217,11 +217,12 @@ assert not {"torch", "numpy"} & set(sys.modules), sys.modules
 
 
 INTERRUPTED = """
-import hawser, json, os, sys, threading, time
+import hawser, json, os, signal, sys, threading, time
 from array import array
 from hawser import _hawser
 address, case, tests = sys.argv[1:]
 sys.path.append(tests)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it for what they run in the background
 import starvation
 comm = None
 if case not in ("connect", "coordinator"):
