@@ -137,4 +137,11 @@ Digest digest(const void* data, std::size_t bytes, std::uint64_t piece) {
   return table_of(active_variant()).digest(data, bytes, piece);
 }
 
+std::uint64_t checksum(const void* data, std::size_t bytes) { return table_of(active_variant()).checksum(data, bytes); }
+void Checksum::begin() { table_of(active_variant()).checksum_begin(state_.data()); }
+void Checksum::add(const void* data, std::size_t bytes) {
+  table_of(active_variant()).checksum_add(state_.data(), data, bytes);
+}
+std::uint64_t Checksum::value() const { return table_of(active_variant()).checksum_value(state_.data()); }
+
 }  // namespace hawser::kernels

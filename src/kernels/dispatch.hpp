@@ -20,6 +20,10 @@ struct Table {
   void (*mean[dtype_count])(void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor);
   bool (*all_finite)(const float* data, std::size_t count);
   Digest (*digest)(const void* data, std::size_t bytes, std::uint64_t piece);
+  std::uint64_t (*checksum)(const void* data, std::size_t bytes);
+  void (*checksum_begin)(void* state);
+  void (*checksum_add)(void* state, const void* data, std::size_t bytes);
+  std::uint64_t (*checksum_value)(const void* state);
 };
 
 extern const Table scalar_table;

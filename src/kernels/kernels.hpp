@@ -7,6 +7,7 @@
 // canonical NaN, because which payload survives differs between instruction sets and operand orders. Integers wrap.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -69,5 +70,19 @@ struct Digest {
   }
 };
 Digest digest(const void* data, std::size_t bytes, std::uint64_t piece);  // XXH3-128, seeded with `piece`
+
+// XXH3-64: of one piece, or of several as one run of bytes (one thread at a time).
+std::uint64_t checksum(const void* data, std::size_t bytes);
+class Checksum {
+ public:
+  Checksum() { begin(); }
+  void begin();
+  void add(const void* data, std::size_t bytes);
+  [[nodiscard]] std::uint64_t value() const;
+  static constexpr std::size_t state_bytes = 640;  // at least those of xxHash
+
+ private:
+  alignas(64) std::array<std::byte, state_bytes> state_;
+};
 
 }  // namespace hawser::kernels

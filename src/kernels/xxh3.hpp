@@ -17,5 +17,17 @@ Digest hash_entry(const void* data, std::size_t bytes, std::uint64_t piece) {
   return {hash.high64, hash.low64};  // an aggregate: calls no constructor
 }
 
+std::uint64_t checksum_entry(const void* data, std::size_t bytes) { return XXH3_64bits(data, bytes); }
+
+static_assert(sizeof(XXH3_state_t) <= Checksum::state_bytes && alignof(XXH3_state_t) <= 64);
+void checksum_begin_entry(void* state) { XXH3_64bits_reset(static_cast<XXH3_state_t*>(state)); }
+void checksum_add_entry(void* state, const void* data, std::size_t bytes) {
+  // Nothing may have no address, which xxHash 0.8 takes for an error.
+  if (bytes != 0) XXH3_64bits_update(static_cast<XXH3_state_t*>(state), data, bytes);
+}
+std::uint64_t checksum_value_entry(const void* state) {
+  return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state));
+}
+
 }  // namespace
 }  // namespace hawser::kernels

@@ -4,7 +4,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 
 #include "wire/messages.hpp"
@@ -18,21 +17,7 @@ std::uint64_t checksum(std::span<const std::uint8_t> first, std::span<const std:
 // pieces of data are hashed by the kernels, with the same function.
 Digest128 digest128(std::span<const std::uint8_t> bytes, std::uint64_t seed);
 
-// Of a frame's payload, as its header has it; never 0, which says that there is none. In one piece, or in several one
-// after the other.
-std::uint32_t payload_sum(std::span<const std::byte> payload);
-class PayloadSum {
- public:
-  PayloadSum();
-  ~PayloadSum();
-  PayloadSum(PayloadSum&&) = delete;
-  void begin();
-  void add(std::span<const std::byte> bytes);
-  [[nodiscard]] std::uint32_t value() const;
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
+// Of a frame's payload, as its header has it, from the XXH3-64 of the payload; never 0, which says that there is none.
+std::uint32_t payload_sum(std::uint64_t hash);
 
 }  // namespace hawser::wire

@@ -16,6 +16,7 @@
 #include "io/uv/handle.hpp"
 #include "runtime/data/engine.hpp"
 #include "runtime/data/io_thread.hpp"
+#include "wire/checksum.hpp"
 
 namespace hawser::runtime {
 namespace {
@@ -532,7 +533,7 @@ void Strand::begin_frame() {
 }
 
 void Strand::sum_up(std::span<const std::byte> bytes) {
-  if (header_.payload_sum != 0) arriving_.add(bytes);
+  if (header_.payload_sum != 0) arriving_.add(bytes.data(), bytes.size());
 }
 
 void Strand::feed(std::span<const std::byte> bytes) {
@@ -558,7 +559,7 @@ void Strand::feed(std::span<const std::byte> bytes) {
 }
 
 void Strand::frame_complete() {
-  if (header_.payload_sum != 0 && arriving_.value() != header_.payload_sum && is_wanted()) {
+  if (header_.payload_sum != 0 && wire::payload_sum(arriving_.value()) != header_.payload_sum && is_wanted()) {
     log::message(log::Subsystem::data, log::Level::warn, "{} bytes from {} were damaged on the way and come again",
                  header_.length, short_name(peer_));
     return fail("bytes were damaged on the way");
@@ -682,7 +683,7 @@ bool Strand::send_some() {
       const std::span<const std::byte> body = out[i].body();
       if (sums_ && asked >= sum_ahead_bytes) break;
       if (sums_ && skip == 0 && !body.empty() && out[i].header.payload_sum == 0) {
-        out[i].header.payload_sum = wire::payload_sum(body);
+        out[i].header.payload_sum = wire::payload_sum(kernels::checksum(body.data(), body.size()));
         out[i].bytes = wire::encode_header(out[i].header);
       }
       const std::size_t from_header = std::min(skip, out[i].bytes.size());

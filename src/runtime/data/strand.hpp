@@ -21,9 +21,9 @@
 #include "base/ids.hpp"
 #include "io/shared_memory.hpp"
 #include "io/unique_fd.hpp"
+#include "kernels/kernels.hpp"
 #include "runtime/data/op_run.hpp"
 #include "runtime/data/ring.hpp"
-#include "wire/checksum.hpp"
 #include "wire/frame.hpp"
 
 namespace hawser::runtime {
@@ -223,7 +223,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::int64_t renewed_ms_ = 0;  // when congestion control last began anew
   std::string usual_control_;    // of congestion, before that was changed
   std::atomic<bool> stands_still_{false};
-  wire::PayloadSum arriving_;    // of the payload that is read, if it has one
+  kernels::Checksum arriving_;   // of the payload that is read, if it has one
   std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
   Reading reading_ = Reading::header;

@@ -78,6 +78,32 @@ TEST_CASE("digest is XXH3-128 seeded with the piece", "[kernels][digest]") {
   CHECK(digest(nullptr, 0, 0) == Digest{0x99aa06d3014798d8u, 0x6001c324468d497fu});
 }
 
+TEST_CASE("checksum is XXH3-64, in one piece or in several", "[kernels][digest]") {
+  struct Sum {
+    std::size_t bytes;
+    std::uint64_t value;
+  };
+  static constexpr Sum sums[] = {{0, 0x2d06800538d394c2u},     {1, 0xc44bdff4074eecdbu},   {16, 0xa0ec5ae8679cb7fu},
+                                 {240, 0xb80284837259eee4u},   {241, 0x44dbd3180a664e27u}, {1025, 0xa3908b116ddf0191u},
+                                 {100000, 0x3a0109e04c9ff5bau}};
+  for (const Sum& sum : sums) {
+    const std::vector<unsigned char> data = pattern(sum.bytes);
+    CAPTURE(sum.bytes);
+    CHECK(hawser::kernels::checksum(data.data(), data.size()) == sum.value);
+    for (const Variant variant : {Variant::scalar, Variant::avx2, Variant::avx512}) {
+      CHECK(hawser::kernels::table_of(variant).checksum(data.data(), data.size()) == sum.value);
+    }
+    hawser::kernels::Checksum several;
+    several.add("else", 4);
+    several.begin();
+    for (std::size_t at = 0, step = 1; at < data.size(); at += step, step = 3 * step + 1) {
+      several.add(data.data() + at, std::min(step, data.size() - at));
+    }
+    several.add(nullptr, 0);
+    CHECK(several.value() == sum.value);
+  }
+}
+
 TEST_CASE("digest does not depend on the address", "[kernels][digest]") {
   const std::vector<unsigned char> data = pattern(5000);
   const Digest expected = digest(data.data(), 4900, 3);

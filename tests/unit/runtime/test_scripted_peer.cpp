@@ -440,7 +440,7 @@ const Hostile hostile[] = {
      [](ScriptedReduce& reduce, ScriptedStrand& strand, Unit unit) {
        wire::FrameHeader header = header_of(reduce, unit);
        Bytes payload = garbage(header.length);
-       header.payload_sum = wire::payload_sum(std::as_bytes(std::span(payload)));
+       header.payload_sum = wire::payload_sum(wire::checksum(payload));
        payload[header.length / 2] ^= 1;
        send(strand, header, payload);
      }},
@@ -448,7 +448,7 @@ const Hostile hostile[] = {
      [](ScriptedReduce& reduce, ScriptedStrand& strand, Unit) {
        Bytes payload = wire::encode_done({});
        wire::FrameHeader header = reduce.header(wire::FrameType::done);
-       header.payload_sum = wire::payload_sum(std::as_bytes(std::span(payload)));
+       header.payload_sum = wire::payload_sum(wire::checksum(payload));
        payload[0] ^= 1;
        send(strand, header, payload);
      }},
