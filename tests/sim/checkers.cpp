@@ -255,22 +255,26 @@ bool Checker::is_member_of(const Peer& peer, LineageIndex lineage) const {
   return peer.is_member() && peer.lineage() == lineage && world_.scheduler.alive(peer.actor());
 }
 
+// Whether those who live are a majority of the newest view of which one of them has heard; these have voices, too.
+bool Checker::can_go_on(LineageIndex index, const std::set<PeerId>& besides) const {
+  const wire::View* heard = nullptr;
+  for (const auto& peer : world_.peers) {
+    if (!is_member_of(*peer, index) || (heard != nullptr && heard->number >= peer->machine().view().number)) continue;
+    heard = &peer->machine().view();
+  }
+  if (heard == nullptr) return true;
+  std::set<PeerId> voices = living(*heard);
+  voices.insert(besides.begin(), besides.end());
+  return protocol::is_majority(*heard, voices);
+}
+
 bool Checker::lacks_majority(LineageIndex index) const {
   const Lineage& lineage = lineages_[index - 1];
   const wire::View* newest = newest_view(index);
   // Of a group that has ended nobody may be there to tell those who were removed before.
   if (newest != nullptr && (newest->members.empty() || !has_majority(*newest))) return true;
   // Its coordinator died before anybody heard of it, and those who should have heard that they had left did not wait.
-  const wire::View* heard = nullptr;
-  for (const auto& peer : world_.peers) {
-    if (!is_member_of(*peer, index) || (heard != nullptr && heard->number >= peer->machine().view().number)) continue;
-    heard = &peer->machine().view();
-  }
-  if (newest != nullptr && heard != nullptr && heard->number < newest->number) {
-    std::set<PeerId> voices = living(*heard);
-    voices.insert(left_.begin(), left_.end());
-    if (!protocol::is_majority(*heard, voices)) return true;
-  }
+  if (newest != nullptr && !can_go_on(index, left_)) return true;
   return lineage.agreed_to && lineage.agreed_to->view.number > lineage.newest && !has_majority(lineage.agreed_to->view);
 }
 
@@ -283,7 +287,7 @@ bool Checker::group_lacks_majority(std::uint32_t group) const {
 
 bool Checker::is_stranded(LineageIndex lineage) const {
   const wire::View* newest = newest_view(lineage);
-  return newest != nullptr && is_forgotten(lineage) && !has_majority(*newest);
+  return newest != nullptr && is_forgotten(lineage) && (!has_majority(*newest) || !can_go_on(lineage, {}));
 }
 
 bool Checker::group_is_stranded(std::uint32_t group) const {

@@ -78,6 +78,7 @@ class Checker {
   [[nodiscard]] bool group_is_stranded(std::uint32_t group) const;
   [[nodiscard]] std::set<PeerId> living(const wire::View& view) const;
   [[nodiscard]] bool has_majority(const wire::View& view) const;
+  [[nodiscard]] bool can_go_on(LineageIndex lineage, const std::set<PeerId>& besides) const;
   [[nodiscard]] bool is_member_of(const Peer& peer, LineageIndex lineage) const;  // and lives
   // Half of a view or more was removed by a coordinator whose memory was lost: nothing is promised.
   [[nodiscard]] bool is_outside(std::uint32_t group) const;
