@@ -924,9 +924,12 @@ class Supervisor {
   bool is_explained(const PeerProcess& peer, const Report& report) {
     if (is_excused(peer, report.time_ns)) return true;
     const auto status = static_cast<hawser_status_t>(report.status);
-    // Cancelled with no coordinator there to end it for all: it stays open at the others, as after a loss.
-    if (status == HAWSER_NO_COORDINATOR && report.was_cancelled != 0 && last_away_ns_ != 0 &&
-        report.time_ns <= last_away_ns_ + timeouts_ns(2)) {
+    // Cancelled with no coordinator there to end it for all: it stays open at the others, as after a loss, until one
+    // comes. Who has cancelled it may be the last to say so, being in an earlier call.
+    const bool was_away = last_away_ns_ != 0 && report.time_ns <= last_away_ns_ + timeouts_ns(2);
+    const bool by_this = status == HAWSER_NO_COORDINATOR && report.was_cancelled != 0;
+    const bool by_another = status == HAWSER_TIMEOUT && options_.cancel_percent != 0;
+    if (was_away && (by_this || by_another)) {
       last_disturbed_ns_ = disturbed_ns_ = std::max(disturbed_ns_, report.time_ns);
       return true;
     }
