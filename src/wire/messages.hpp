@@ -3,6 +3,7 @@
 // order.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <variant>
@@ -76,6 +77,9 @@ struct View {
   LineageId lineage{};
   Rule rule = Rule::alone;
   bool operator==(const View&) const = default;
+  [[nodiscard]] bool contains(PeerId id) const {
+    return std::any_of(members.begin(), members.end(), [&](const ViewMember& m) { return m.peer.id == id; });
+  }
 };
 
 // What matches a call with the calls of other members. tag 0 is the stream of untagged calls.

@@ -420,7 +420,8 @@ void Checker::ended(const Peer& peer, Code code, const std::string& text) {
       break;
     case Code::EXPELLED: {
       // Several groups were formed under one number, and no coordinator leads its own.
-      const bool led_nowhere = text.starts_with("every coordinator leads another group") && !world_.is_led(peer);
+      const bool led_nowhere =
+          text.starts_with("every coordinator leads another group") && world_.led_view(peer) == nullptr;
       if (!peer.disturbed() && !led_nowhere)
         violation("{} is EXPELLED though nothing happened to it: {}", peer.name(), text);
       world_.counters.count(Sometimes::expelled);

@@ -19,13 +19,16 @@ struct Overloaded : Handlers... {
 template <typename... Handlers>
 Overloaded(Handlers...) -> Overloaded<Handlers...>;
 
+std::string text_of(const wire::Term& term) {
+  return fmt::format("term {}.{:04x}", term.count, term.instance & 0xffff);
+}
+
 std::string described(const wire::Message& message) {
   const auto in = [&](const wire::Term& term, std::uint64_t view) {
-    return fmt::format("{} (view {}, term {}.{:04x})", wire::message_name(message), view, term.count,
-                       term.instance & 0xffff);
+    return fmt::format("{} (view {}, {})", wire::message_name(message), view, text_of(term));
   };
   if (const auto* seal = std::get_if<wire::Seal>(&message)) {
-    return fmt::format("{}{}", in(seal->term, 0), seal->recover ? ", recover" : "");
+    return fmt::format("{} ({}{})", wire::message_name(message), text_of(seal->term), seal->recover ? ", recover" : "");
   }
   if (const auto* reply = std::get_if<wire::SealReply>(&message)) {
     return fmt::format("{}, {} accepted", in(reply->term, reply->view), reply->accepted.size());

@@ -410,12 +410,15 @@ bool World::is_excused(std::uint32_t group) const {
   return !any_coordinator() || is_helpless(group) || checker.is_outside(group);
 }
 
-bool World::is_led(const Peer& peer) const {
-  return std::any_of(addresses.begin(), addresses.end(), [&](const Address& address) {
-    if (!address.host || coordinators[*address.host]->machine() == nullptr) return false;
+const wire::View* World::led_view(const Peer& peer) const {
+  for (const Address& address : addresses) {
+    if (!address.host || coordinators[*address.host]->machine() == nullptr) continue;
     const protocol::Coordinator& machine = *coordinators[*address.host]->machine();
-    return machine.leads(peer.group()) && machine.view(peer.group())->lineage == peer.machine().view().lineage;
-  });
+    if (!machine.leads(peer.group())) continue;
+    const wire::View* view = machine.view(peer.group());
+    if (view->lineage == peer.machine().view().lineage) return view;
+  }
+  return nullptr;
 }
 
 // What has become of other members of the group, those of another lineage, is no excuse.
@@ -424,7 +427,7 @@ bool World::is_excused(const Peer& peer) const {
   if (!any_coordinator() || checker.is_outside(peer.group())) return true;
   if (settings.group_rule() == wire::Rule::quorum && checker.lacks_majority(peer.lineage())) return true;
   if (settings.group_rule() == wire::Rule::alone && checker.is_stranded(peer.lineage())) return true;
-  return !is_led(peer) && is_occupied(peer.group());
+  return led_view(peer) == nullptr && is_occupied(peer.group());
 }
 
 void World::data_started(Peer& peer, const wire::OpKey& key, std::uint64_t epoch, const wire::OpParams& params,
@@ -474,13 +477,19 @@ std::string World::unsettled() const {
     if (!slot.wanted || (slot.peer ? is_excused(*peers[*slot.peer]) : is_excused(slot.group))) continue;
     if (!slot.peer) {
       text += fmt::format("g{}s{} is empty; ", slot.group, slot.number);
-    } else if (!peers[*slot.peer]->is_member()) {
-      text += peers[*slot.peer]->describe() + "; ";
-    } else {
-      const auto& members = peers[*slot.peer]->machine().view().members;
-      const bool whole = std::all_of(members.begin(), members.end(),
-                                     [&](const auto& m) { return scheduler.alive(this->peer(m.peer.id).actor()); });
-      if (!whole) text += fmt::format("the view of {} has members that are dead; ", peers[*slot.peer]->name());
+      continue;
+    }
+    const Peer& peer = *peers[*slot.peer];
+    if (!peer.is_member()) {
+      text += peer.describe() + "; ";
+      continue;
+    }
+    const auto& members = peer.machine().view().members;
+    const bool whole = std::all_of(members.begin(), members.end(),
+                                   [&](const auto& m) { return scheduler.alive(this->peer(m.peer.id).actor()); });
+    if (!whole) text += fmt::format("the view of {} has members that are dead; ", peer.name());
+    if (const wire::View* led = led_view(peer); led != nullptr && !led->contains(peer.id())) {
+      text += fmt::format("{} does not know that it was removed; ", peer.name());
     }
   }
   return text;
@@ -533,7 +542,9 @@ void World::run() {
 
   // Everyone who lives must become a member and stay one.
   become_quiet();
-  const Micros patience = 80 * settings.timeout();
+  // Where a word takes a tenth of the timeout members are often sent on before all have answered.
+  const bool slow = 20 * settings.control_delay > settings.timeout();
+  const Micros patience = (slow ? 80 : 40) * settings.timeout();
   const Micros settled_by = scheduler.now() + patience;
   const Micros step = settings.timeout() / 2;
   // Long enough for every pause to end and every silence to be noticed.

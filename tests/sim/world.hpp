@@ -162,7 +162,7 @@ class World {
   [[nodiscard]] bool is_excused(std::uint32_t group) const;
   [[nodiscard]] bool is_excused(const Peer& peer) const;
   // Whether a coordinator leads the group whose view this member has.
-  [[nodiscard]] bool is_led(const Peer& peer) const;
+  [[nodiscard]] const wire::View* led_view(const Peer& peer) const;
 
  private:
   [[nodiscard]] bool is_occupied(std::uint32_t group) const;

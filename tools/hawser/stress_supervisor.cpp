@@ -928,7 +928,9 @@ class Supervisor {
     // comes. Who has cancelled it may be the last to say so, being in an earlier call.
     const bool was_away = last_away_ns_ != 0 && report.time_ns <= last_away_ns_ + timeouts_ns(2);
     const bool by_this = status == HAWSER_NO_COORDINATOR && report.was_cancelled != 0;
-    const bool by_another = status == HAWSER_TIMEOUT && options_.cancel_percent != 0;
+    const bool by_another =
+        status == HAWSER_TIMEOUT &&
+        std::string_view(report.text.data()).find("cancelled while no coordinator was there") != std::string_view::npos;
     if (was_away && (by_this || by_another)) {
       last_disturbed_ns_ = disturbed_ns_ = std::max(disturbed_ns_, report.time_ns);
       return true;

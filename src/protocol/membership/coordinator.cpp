@@ -23,10 +23,6 @@ std::uint64_t mix(std::uint64_t x) {  // the finaliser of splitmix64 (Steele, Le
   return x ^ (x >> 31);
 }
 
-bool contains(const wire::View& view, PeerId id) {
-  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
-}
-
 }  // namespace
 
 void Coordinator::step(const Event& event, const Env& env, Actions& actions) {
@@ -172,7 +168,7 @@ void Coordinator::on(const Tick& /*event*/, const Env& env, Actions& actions) {
   for (auto& [id, peer] : peers_) {
     if (!peer.absent_at) continue;
     Group& group = groups_.at(peer.group);
-    if (!contains(group.view, id) || group.doomed.contains(id) || !is_overdue(peer, group, env)) continue;
+    if (!group.view.contains(id) || group.doomed.contains(id) || !is_overdue(peer, group, env)) continue;
     // Without a majority nobody can be removed, and those who are away look for one.
     if (needs_majority(group) && !majority_present(group)) continue;
     group.doomed.emplace(id, Doom{peer.absent_why, true});
@@ -299,7 +295,7 @@ void Coordinator::on_hello(ConnId conn, const wire::Hello& hello, const Env& env
   }
   auto group = groups_.find(hello.group);
   const bool next = known != peers_.end() && group != groups_.end() && group->second.pending &&
-                    contains(group->second.pending->install.view, hello.peer);
+                    group->second.pending->install.view.contains(hello.peer);
   if (!hello.lineage.is_zero() || member || next) return on_return(conn, hello, env, actions);
   if (known != peers_.end()) {
     // The same process with a new connection, before the end of the old one was noticed: it begins again.
@@ -500,7 +496,7 @@ void Coordinator::peer_gone(PeerId id, const std::string& why, bool final, const
   const std::uint32_t group_id = peer.group;
   Group& group = groups_[group_id];
   peer.conn = 0;
-  if (contains(group.view, id) || (group.pending && contains(group.pending->install.view, id))) {
+  if (group.view.contains(id) || (group.pending && group.pending->install.view.contains(id))) {
     peer.absent_why = why;
     if (!peer.absent_at) peer.absent_at = env.now + search_time(group_id, group.view.rule);
     peer.missed_at.reset();
@@ -568,7 +564,7 @@ void Coordinator::weigh_absent(std::uint32_t group_id, Group& group) {
 
 void Coordinator::on_suspect(Peer& peer, const wire::Suspect& suspect, const Env& env) {
   Group& group = groups_[peer.group];
-  if (suspect.peer == peer.id || !contains(group.view, suspect.peer) || group.doomed.contains(suspect.peer)) return;
+  if (suspect.peer == peer.id || !group.view.contains(suspect.peer) || group.doomed.contains(suspect.peer)) return;
   peer.unreachable[suspect.peer] = env.now;
   if (!group.verdict_at) group.verdict_at = env.now + config_.heartbeat_ms;
 }
@@ -585,7 +581,7 @@ void Coordinator::weigh_suspicions(Group& group, const Env& env, Actions& action
     const PeerId id = member.peer.id;
     Peer& peer = peers_.at(id);
     if (group.doomed.contains(id) || peer.leaving) continue;
-    if (group.pending && !contains(group.pending->install.view, id)) continue;  // it goes already
+    if (group.pending && !group.pending->install.view.contains(id)) continue;  // it goes already
     names.push_back(fmt::format("rank {} ({})", &member - group.view.members.data(), member.peer.name));
     members.push_back(id);
     // Who has just fallen silent is on its way out, like those who are away: they would outvote the ones who stay.

@@ -207,6 +207,7 @@ class Coordinator {
   struct Farewell {
     ConnId conn = 0;
     wire::Install install;
+    std::string why;
   };
   struct Group {
     wire::View view;

@@ -12,14 +12,10 @@ namespace {
 
 constexpr std::uint32_t addresses_max = 8;  // no member is waited for much longer than it takes to ask at so many
 
-bool contains(const wire::View& view, PeerId id) {
-  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
-}
-
 }  // namespace
 
 bool Coordinator::Recovery::is_named(PeerId id) const {
-  return named.contains(id) || (logged && contains(logged->view, id));
+  return named.contains(id) || (logged && logged->view.contains(id));
 }
 
 void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
@@ -45,8 +41,7 @@ void Coordinator::on(const Restored& event, const Env& env, Actions& actions) {
   // Where members know several addresses they may ask at others first.
   adopt_view(event.group, group, std::move(install), env.now + (config_.arbiter ? config_.peer_timeout_ms : 0));
   group.admission.holding = true;
-  // Whatever was begun is decided anew, with those who come back; a group without members has nothing to decide.
-  group.change_wanted = !group.view.members.empty();
+  group.change_wanted = true;  // whatever was begun is decided anew, with those who come back
   actions.push_back(Note{false, fmt::format("group {}: view {} with {} members, from the log", event.group,
                                             group.view.number, group.view.members.size())});
 }
@@ -87,7 +82,7 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
   if (group.recovery && group.recovery->logged && hello.view != 0) {
     // Whoever is further behind than that was removed, or missed what it may not miss.
     const wire::View& logged = group.recovery->logged->view;
-    if (hello.view + 1 < logged.number || (hello.view < logged.number && !contains(logged, hello.peer))) {
+    if (hello.view + 1 < logged.number || (hello.view < logged.number && !logged.contains(hello.peer))) {
       actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
       actions.push_back(
           Send{conn, wire::Refuse{logged.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
@@ -98,8 +93,8 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     }
   }
   if (!group.recovery) {
-    const bool inside = contains(group.view, hello.peer);
-    const bool next = group.pending && contains(group.pending->install.view, hello.peer);
+    const bool inside = group.view.contains(hello.peer);
+    const bool next = group.pending && group.pending->install.view.contains(hello.peer);
     // More than one view behind, it could not know what became of its operations. A newcomer had none.
     const bool behind = hello.view != 0 && hello.view + 1 < group.view.number;
     if ((inside || next) && !behind) return attach(conn, hello, group, env, actions);
@@ -300,7 +295,7 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
       // Whoever was here has its time from when it went; unless the others saw its process end.
       for (const auto& [id, last] : away) {
         auto peer = peers_.find(id);
-        if (peer == peers_.end() || peer->second.conn != 0 || !contains(group.view, id)) continue;
+        if (peer == peers_.end() || peer->second.conn != 0 || !group.view.contains(id)) continue;
         peer->second.absent_at = std::max(since, last.since + search_time(group_id, install.view.rule));
         peer->second.conn_ended_at = last.conn_ended_at;
         peer->second.absent_why = last.why;
@@ -395,7 +390,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
   welcome(conn, actions);
   const bool above = group.term < hello.promised;
   raise_term(group, hello.promised);
-  if (hello.view < group.view.number && contains(group.view, peer.id) && !HAWSER_MUTANT(25))
+  if (hello.view < group.view.number && group.view.contains(peer.id) && !HAWSER_MUTANT(25))
     send(peer.id, group.last, actions);
   say_farewell(group, actions);
   for (const auto& [id, other] : peers_) {

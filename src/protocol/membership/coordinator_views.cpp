@@ -9,13 +9,6 @@
 #include "protocol/round/sentences.hpp"
 
 namespace hawser::protocol {
-namespace {
-
-bool contains(const wire::View& view, PeerId id) {
-  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
-}
-
-}  // namespace
 
 bool is_majority(const wire::View& view, const std::set<PeerId>& present) {
   if (view.members.empty()) return true;
@@ -220,9 +213,9 @@ bool Coordinator::has_a_say(const Group& group, PeerId id) const {
   const wire::View& next = group.pending->install.view;
   switch (next.rule) {
     case wire::Rule::quorum:
-      return contains(group.view, id) || contains(next, id);
+      return group.view.contains(id) || next.contains(id);
     case wire::Rule::alone:
-      return contains(group.view, id) && contains(next, id) && !HAWSER_MUTANT(28);
+      return group.view.contains(id) && next.contains(id) && !HAWSER_MUTANT(28);
     case wire::Rule::arbiter:
       break;
   }
@@ -301,7 +294,7 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
     if (departed == peers_.end()) continue;
     if (const ConnId conn = departed->second.conn; conn != 0) {
       conns_.erase(conn);
-      group.farewells.push_back({conn, install});
+      group.farewells.push_back({conn, install, gone.text});
     }
     peers_.erase(departed);
     for (auto& [id, peer] : peers_) {
@@ -349,7 +342,7 @@ void Coordinator::say_farewell(Group& group, Actions& actions) {
     const bool known = view.rule != wire::Rule::quorum || group.view.members.empty() || is_majority(group.view, have);
     if (!known && !HAWSER_MUTANT(31)) return false;
     actions.push_back(Send{farewell.conn, farewell.install});
-    actions.push_back(Close{farewell.conn, "gone from the group"});
+    actions.push_back(Close{farewell.conn, farewell.why});
     return true;
   });
 }

@@ -8,13 +8,6 @@
 #include "protocol/mutants.hpp"
 
 namespace hawser::protocol {
-namespace {
-
-bool contains(const wire::View& view, PeerId id) {
-  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
-}
-
-}  // namespace
 
 void Member::step(const Event& event, const Env& env, Actions& actions) {
   if (phase_ == Phase::ended) return;
@@ -181,7 +174,7 @@ void Member::on_propose(const wire::Propose& propose, Actions& actions) {
   if (phase_ == Phase::member) {
     if (next.view.lineage != view().lineage || next.view.number != view().number + 1) return;
     if (next.sealed) ledger_.hold();
-  } else if (!contains(next.view, config_.id)) {
+  } else if (!next.view.contains(config_.id)) {
     return;
   }
   promised_ = next.term;
@@ -253,7 +246,7 @@ void Member::on_install(const wire::Install& install, Actions& actions) {
   if (phase_ == Phase::member && install.view.number != view().number + 1) {
     return end(Code::EXPELLED, "a view was decided of which this peer did not hear", actions);
   }
-  if (!contains(install.view, config_.id)) {
+  if (!install.view.contains(config_.id)) {
     for (const auto& gone : install.departures) {
       if (gone.id != config_.id) continue;
       if (gone.left) return end(Code::OK, "left", actions);

@@ -20,10 +20,6 @@ bool takes_part(const wire::ViewMember& member, std::uint64_t generation) {
   return member.joined <= generation || HAWSER_MUTANT(9);
 }
 
-bool contains(const wire::View& view, PeerId id) {
-  return std::any_of(view.members.begin(), view.members.end(), [&](const auto& m) { return m.peer.id == id; });
-}
-
 }  // namespace
 
 Code fault_code(FaultReason reason) {
@@ -228,7 +224,7 @@ bool Ledger::vote(const OpKey& key, FaultReason reason, const std::string& text,
 
 void Ledger::begin_from(PeerId from, std::uint64_t epoch, const OpKey& key, const OpParams& params, Actions& actions) {
   // Members of another lineage may have the same numbers.
-  if (epoch != view_.epoch || !contains(view_, from)) return;
+  if (epoch != view_.epoch || !view_.contains(from)) return;
   if (auto it = ops_.find(key); it != ops_.end()) {
     compare(key, it->second.params, from, params, actions);
   } else if (is_future(key) && (early_.contains(key) || early_.size() < wire::ops_open_max)) {
@@ -243,7 +239,7 @@ void Ledger::done_from(PeerId from, std::uint64_t epoch, const OpKey& key, const
     it->second.waiting.erase(from);
     if (it->second.waiting.empty()) unstable_.erase(it);
   }
-  if ((epoch != view_.epoch && !HAWSER_MUTANT(6)) || !contains(view_, from)) return;
+  if ((epoch != view_.epoch && !HAWSER_MUTANT(6)) || !view_.contains(from)) return;
   if (auto it = ops_.find(key); it != ops_.end()) {
     it->second.dones[from] = done.digest;
     commit_if_all_done(key, actions);
@@ -313,7 +309,7 @@ void Ledger::install(const wire::Install& install, Actions& actions, bool unseal
   }
   view_ = install.view;
   for (auto it = unstable_.begin(); it != unstable_.end();) {
-    std::erase_if(it->second.waiting, [&](const PeerId& id) { return !contains(view_, id); });
+    std::erase_if(it->second.waiting, [&](const PeerId& id) { return !view_.contains(id); });
     it = it->second.waiting.empty() ? unstable_.erase(it) : std::next(it);
   }
   if (strangers) {

@@ -52,10 +52,7 @@ std::optional<wire::Relayed> relayed_as(wire::FrameType type) {
 
 // ------------------------------------------------------------------------------------------------------- the sender
 
-bool Engine::in_view(PeerId peer) const {
-  const auto& members = member_.view().members;
-  return std::any_of(members.begin(), members.end(), [&](const auto& m) { return m.peer.id == peer; });
-}
+bool Engine::in_view(PeerId peer) const { return member_.view().contains(peer); }
 
 bool Engine::needs_relay(const Link& link) const {
   const bool waits = !link.held.empty() || !link.control.empty() || !link.bulk.empty();

@@ -786,8 +786,8 @@ std::vector<OutFrame> Strand::take_back() {
   for (OutFrame& frame : shared.unacked) frames.push_back(std::move(frame));
   shared.unacked.clear();
   for (OutFrame& frame : out) frames.push_back(std::move(frame));
-  for (OutFrame& frame : frames)
-    frame.header.payload_sum = 0;  // wrapped, to go by way of a third, it has another payload
+  // One that is wrapped, to go by way of a third, has another payload.
+  for (OutFrame& frame : frames) frame.header.payload_sum = 0;
   out.clear();
   out_offset_ = 0;
   ++drops_;  // a sink that its thread has been given and not yet set counts no more either

@@ -33,6 +33,15 @@ CoordinatorConfig config() {
   return out;
 }
 
+// Of a member that comes back.
+wire::Hello returning(std::uint64_t id, LineageId lineage, std::uint64_t view, std::uint32_t addresses = 1) {
+  wire::Hello out = protocol_test::hello(id);
+  out.lineage = lineage;
+  out.view = view;
+  out.addresses = addresses;
+  return out;
+}
+
 // Peers have the number of their connection. What is made durable is so at once unless a test holds it back, and so is
 // every proposal accepted.
 struct Fixture {
@@ -225,9 +234,7 @@ TEST_CASE("strangers and their mistakes", "[protocol]") {
     refused(9);
   }
   SECTION("one that says it is a member") {
-    wire::Hello claim = hello(9);
-    claim.lineage = f.machine.view(0)->lineage;
-    claim.view = 4;
+    wire::Hello claim = returning(9, f.machine.view(0)->lineage, 4);
     f.step(Coordinator::Opened{9, "10.0.0.9"}).receive(9, claim);
     CHECK(refused(9).code == static_cast<std::uint32_t>(Code::EXPELLED));
   }
@@ -367,9 +374,7 @@ TEST_CASE("who decides alone waits for all who stay and live", "[protocol]") {
     CHECK(f.got<wire::Install>(2).size() == 1);
   }
   SECTION("the last comes back, and the coordinator before had sealed it with a higher term") {
-    wire::Hello back = hello(3);
-    back.lineage = proposed.view.lineage;
-    back.view = 1;
+    wire::Hello back = returning(3, proposed.view.lineage, 1);
     back.promised = {proposed.term.count + 4, 5};
     back.sealed = true;
     f.step(Coordinator::Closed{3, "reset"}).step(Coordinator::Opened{4, "10.0.0.3"}).receive(4, back);
@@ -395,9 +400,7 @@ TEST_CASE("a coordinator without memory goes on with what one of the members has
   accepted.term = {6, 3};
   accepted.departures.push_back({peer(3), "p3", false, "no heartbeat for 600 ms"});
   for (const ConnId conn : {1U, 2U, 3U}) {
-    wire::Hello back = hello(conn);
-    back.lineage = old.lineage;
-    back.view = old.number;
+    wire::Hello back = returning(conn, old.lineage, old.number);
     back.promised = accepted.term;
     f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, back);
   }
@@ -417,9 +420,7 @@ TEST_CASE("a coordinator without memory goes on with what one of the members has
   CHECK(next.departures == accepted.departures);
   CHECK(next.term > accepted.term);
   // Who was removed is told why when it comes back, whoever removed it.
-  wire::Hello back = hello(3);
-  back.lineage = old.lineage;
-  back.view = old.number;
+  wire::Hello back = returning(3, old.lineage, old.number);
   f.step(Coordinator::Opened{9, "10.0.0.3"}).receive(9, back);
   REQUIRE(f.got<wire::Refuse>(9).size() == 1);
   CHECK(f.got<wire::Refuse>(9)[0].text ==
@@ -431,10 +432,7 @@ namespace {
 // Members of a view of the rule quorum come to a coordinator that knows nothing, and answer its Seals.
 struct Returning : Fixture {
   Returning& come(ConnId conn, const wire::View& view, const std::optional<wire::Install>& accepted) {
-    wire::Hello back = protocol_test::hello(conn);
-    back.lineage = view.lineage;
-    back.view = view.number;
-    back.addresses = 3;
+    wire::Hello back = returning(conn, view.lineage, view.number, 3);
     back.promised.count = 9;
     step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, back);
     here.push_back(conn);
@@ -596,10 +594,7 @@ TEST_CASE("a verdict of a coordinator that loses its majority is none any more w
   f.wait(heartbeat);
   CHECK(f.machine.view(0)->number == number);  // two of five decide nothing
   for (const ConnId conn : {3U, 4U, 5U}) {
-    wire::Hello back = protocol_test::hello(conn);
-    back.lineage = old.lineage;
-    back.view = number;
-    back.addresses = 3;
+    wire::Hello back = returning(conn, old.lineage, number, 3);
     f.step(Coordinator::Opened{conn + 10, "10.0.0.1"}).receive(conn + 10, back);
     f.here.push_back(conn + 10);
   }
@@ -627,10 +622,7 @@ TEST_CASE("a view that gives the coordinator its majority back is no reason to h
   REQUIRE(f.closed.contains(3));
   REQUIRE(f.members() == Ids{1, 2, 3});
   f.hold_accepts = false;
-  wire::Hello back = protocol_test::hello(1);
-  back.lineage = old.lineage;
-  back.view = f.machine.view(0)->number;
-  back.addresses = 3;
+  wire::Hello back = returning(1, old.lineage, f.machine.view(0)->number, 3);
   f.proposals.clear();
   f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, back);
   f.here = {11};
@@ -875,10 +867,7 @@ TEST_CASE("where a majority must agree, those who have gone are told so when the
   CHECK(f.got<wire::Install>(1).empty());  // half of them, without the first
   SECTION("by their word") { f.receive(2, wire::Installed{number}); }
   SECTION("by where they are when they come back") {
-    wire::Hello back = hello(2);
-    back.lineage = f.machine.view(0)->lineage;
-    back.view = number;
-    back.addresses = 2;
+    wire::Hello back = returning(2, f.machine.view(0)->lineage, number, 2);
     f.step(Coordinator::Opened{12, "10.0.0.1"}).receive(12, back);
   }
   SECTION("at once when nobody is left") {
@@ -894,10 +883,7 @@ TEST_CASE("where a majority must agree, those who have gone are told so when the
 TEST_CASE("a member that comes to another coordinator to say that it leaves has its voice there", "[protocol]") {
   Returning f;
   const wire::View old = under_quorum(view(4, {1, 2}));
-  wire::Hello back = hello(1);
-  back.lineage = old.lineage;
-  back.view = old.number;
-  back.addresses = 2;
+  wire::Hello back = returning(1, old.lineage, old.number, 2);
   f.step(Coordinator::Opened{1, "10.0.0.1"}).receive(1, back).receive(1, wire::Leave{});
   CHECK(f.closed.empty());
   f.here.push_back(1);
@@ -913,10 +899,7 @@ TEST_CASE("a member that comes to another coordinator to say that it leaves has 
 TEST_CASE("no view is taken over while one who is here is in a later one", "[protocol]") {
   Returning f;
   const wire::View old = under_quorum(view(4, {1, 2}));
-  wire::Hello back = hello(2);
-  back.lineage = old.lineage;
-  back.view = 5;
-  back.addresses = 2;
+  wire::Hello back = returning(2, old.lineage, 5, 2);
   f.come(1, old, std::nullopt);
   f.live({1}, f.now + timeout);
   f.step(Coordinator::Opened{2, "10.0.0.1"}).receive(2, back);
@@ -944,10 +927,7 @@ TEST_CASE("who comes when all have gone is in another group", "[protocol]") {
   f.step(Coordinator::Opened{12, "10.0.0.1"}).receive(12, fresh).receive(12, wire::Join{"", 4002, 0});
   CHECK(f.members() == Ids{2});
   CHECK(f.machine.view(0)->lineage != old.lineage);
-  wire::Hello late = hello(3);
-  late.lineage = old.lineage;
-  late.view = 3;
-  late.addresses = 2;
+  wire::Hello late = returning(3, old.lineage, 3, 2);
   f.step(Coordinator::Opened{3, "10.0.0.1"}).receive(3, late);
   CHECK(f.got<wire::Refuse>(3).size() == 1);
 }
@@ -1087,9 +1067,7 @@ TEST_CASE("the fewest are removed that leave the rest able to reach one another"
     };
     for (ConnId conn : {3U, 4U}) {
       f.step(Coordinator::Closed{conn, "reset"});
-      wire::Hello again = hello(conn);
-      again.lineage = f.machine.view(0)->lineage;
-      again.view = f.machine.view(0)->number;
+      wire::Hello again = returning(conn, f.machine.view(0)->lineage, f.machine.view(0)->number);
       f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, again);
     }
     for (std::uint32_t passed = 0; passed < timeout; passed += heartbeat) {
@@ -1418,9 +1396,7 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
   wire::Install before = install(view(4, {1, 2}), true);
   f.step(Coordinator::Restored{0, logged});
   const auto come_back = [&](ConnId conn, const wire::Install& has, std::uint64_t passed) {
-    wire::Hello again = hello(conn);
-    again.lineage = logged.view.lineage;
-    again.view = has.view.number;
+    wire::Hello again = returning(conn, logged.view.lineage, has.view.number);
     again.passed = passed;
     f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, again);
   };
@@ -1470,9 +1446,7 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     f.step(Coordinator::Closed{1, "reset"});
     f.live({}, began + timeout + heartbeat);
     CHECK(f.members().empty());
-    wire::Hello again = hello(1);
-    again.lineage = logged.view.lineage;
-    again.view = logged.view.number;
+    wire::Hello again = returning(1, logged.view.lineage, logged.view.number);
     again.passed = 7;
     f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, again);
     answer(11, logged);
@@ -1504,9 +1478,7 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
       CHECK(f.members() == Ids{2});
     }
     SECTION("and is back in time") {
-      wire::Hello again = hello(1);
-      again.lineage = logged.view.lineage;
-      again.view = before.view.number;
+      wire::Hello again = returning(1, logged.view.lineage, before.view.number);
       again.passed = 9;
       f.step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, again);
       f.answer_seal(11);
@@ -1555,9 +1527,7 @@ TEST_CASE("a view of newcomers in the log, which may never have been announced",
     Fixture next;
     next.step(Coordinator::Restored{0, f.persists.back().install});
     CHECK(next.members() == Ids{1, 2, 3});
-    wire::Hello again = hello(1);
-    again.lineage = logged.view.lineage;
-    again.view = before.view.number;
+    wire::Hello again = returning(1, logged.view.lineage, before.view.number);
     again.passed = 9;
     next.step(Coordinator::Opened{1, "10.0.0.1"}).receive(1, again);
     CHECK(next.got<wire::Install>(1).back() == logged);  // it has no place there: EXPELLED
