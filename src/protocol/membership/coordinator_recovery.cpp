@@ -183,7 +183,8 @@ void Coordinator::start_recovery(std::uint32_t group_id, Group& group, LineageId
   group = Group{};
   group.term = term;
   group.admission = admission;
-  Recovery& recovery = group.recovery.emplace();
+  group.recovery = Recovery{};
+  Recovery& recovery = *group.recovery;
   recovery.since = recovery.seen_at = recovery.told_at = env.now;
   recovery.patience = patience(env);
   recovery.lineage = lineage;

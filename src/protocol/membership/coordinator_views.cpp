@@ -158,7 +158,8 @@ void Coordinator::finish_change_if_ready(std::uint32_t group_id, Group& group, c
 
 void Coordinator::persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions) {
   actions.push_back(Persist{group_id, install});
-  group.pending.emplace().install = std::move(install);
+  group.pending = Pending{};
+  group.pending->install = std::move(install);
   if (HAWSER_MUTANT(24)) {
     for (const auto& member : group.pending->install.view.members)
       send(member.peer.id, group.pending->install, actions);
