@@ -160,10 +160,11 @@ class Engine {
   Brought on_relay(Strand& strand, const wire::FrameHeader& header, const ByteBuffer& payload, wire::Relay& relay,
                    std::string& why);
   void on_brought(Strand& strand, const wire::Relay& relay);  // that frame was taken in
-  // Puts the next frames into the strand's queue; false: there are none, the strand is idle.
-  bool fill(Strand& strand);
-  // This frame has gone out whole.
-  void on_sent(Strand& strand, std::span<OutFrame> frames);
+  // Puts the next frames into the strand's queue, after `sent` have gone out whole; false: there are none, the strand
+  // is idle.
+  bool fill(Strand& strand, Frames& sent);
+  // These frames have gone out whole.
+  void on_sent(Strand& strand, Frames& frames);
   void on_lost(Strand& strand, const std::string& why);
   // What the kernel says of the strand's way.
   struct Share {
@@ -210,7 +211,7 @@ class Engine {
   struct Link {
     PeerId peer;
     std::vector<std::shared_ptr<Strand>> strands;
-    std::deque<OutFrame> control;
+    Frames control;
     std::map<BulkKey, std::pair<std::shared_ptr<OpRun>, OpRun::Unit>> bulk;
     std::size_t eager_out = 0;  // bytes sent for calls the peer has not entered yet
     std::size_t stashed = 0;    // bytes kept here of its calls
@@ -226,7 +227,7 @@ class Engine {
     bool proven = false;                    // and has brought a receipt
     std::map<PeerId, NoWay> no_way;         // members that have no strand to it either, and how long not to ask them
     bool relay_told = false;                // in the log
-    std::deque<OutFrame> relayed;           // for others, and by them: large frames
+    Frames relayed;                         // for others, and by them: large frames
     std::map<PeerId, std::size_t> passing;  // bytes passed on to this peer and not taken in yet, by sender
   };
   using Lock = std::unique_lock<std::mutex>;
@@ -260,8 +261,12 @@ class Engine {
     Engine& engine_;
     const bool bulk_;  // bulk strands too
     Driver* const before_;
-    std::vector<std::shared_ptr<Strand>> scheduled_;
-    std::vector<std::shared_ptr<Strand>> sending_;
+    struct Lists {
+      std::vector<std::shared_ptr<Strand>> scheduled;
+      std::vector<std::shared_ptr<Strand>> sending;
+    };
+    static thread_local Lists kept;  // empty; memory that the last driver of this thread leaves to the next
+    Lists lists_;
   };
   void drive(OpRun& op);
   void read_until_over(OpRun& op, const std::vector<std::shared_ptr<Strand>>& strands, bool bulk);
@@ -317,6 +322,7 @@ class Engine {
   void copy_locally(const std::shared_ptr<OpRun>& op);
   void copy_from(const std::shared_ptr<OpRun>& op, std::uint64_t attempt, std::size_t at);
   void root_sent(OpRun& op, const OutFrame& frame);
+  void book_sent(Strand& strand, Frames& frames);
   void taken_in(Strand& strand, std::size_t bytes);
   void acknowledged(Strand& strand, std::uint32_t count);
   void wake(Link& link);
@@ -325,7 +331,7 @@ class Engine {
   static bool carries_control(const Link& link, const Strand& strand);
   static bool carries_bulk(const Link& link, const Strand& strand);
   void forget(Strand& strand, const std::string& why, std::int64_t heard_ms, bool replaced = false);
-  void send_again(Link& link, std::span<OutFrame> frames);
+  void send_again(Link& link, Frames frames);
   void schedule(Strand& strand);
   IoThread& sender_of(Strand& strand);
   void retire(OpRun& op, const wire::FrameHeader& header);

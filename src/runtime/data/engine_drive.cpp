@@ -25,9 +25,10 @@ constexpr std::int64_t patience_us_max = 5000;
 }  // namespace
 
 thread_local Engine::Driver* Engine::Driver::current = nullptr;
+thread_local Engine::Driver::Lists Engine::Driver::kept;
 
 Engine::Driver::Driver(Engine& engine, bool bulk)
-    : engine_(engine), bulk_(bulk), before_(std::exchange(current, this)) {}
+    : engine_(engine), bulk_(bulk), before_(std::exchange(current, this)), lists_(std::exchange(kept, {})) {}
 
 Engine::Driver::~Driver() {
   try {
@@ -35,25 +36,29 @@ Engine::Driver::~Driver() {
   } catch (const std::bad_alloc&) {
     engine_.exhausted();
   }
+  lists_.scheduled.clear();
+  lists_.sending.clear();
+  kept = std::move(lists_);
   current = before_;
 }
 
 bool Engine::Driver::take(Engine& engine, const std::shared_ptr<Strand>& strand) {
   if (current == nullptr || &current->engine_ != &engine || (strand->index() != 0 && !current->bulk_)) return false;
-  current->scheduled_.push_back(strand);
+  current->lists_.scheduled.push_back(strand);
   return true;
 }
 
 // What they bring may schedule more.
 void Engine::Driver::send() {
-  while (!scheduled_.empty()) {
-    sending_.clear();
-    sending_.swap(scheduled_);
+  auto& [scheduled, sending] = lists_;
+  while (!scheduled.empty()) {
+    sending.clear();
+    sending.swap(scheduled);
     {
       const Lock lock(engine_.mutex_);
-      for (const auto& strand : sending_) strand->shared.scheduled = false;
+      for (const auto& strand : sending) strand->shared.scheduled = false;
     }
-    for (const auto& strand : sending_) strand->resume();
+    for (const auto& strand : sending) strand->resume();
   }
 }
 

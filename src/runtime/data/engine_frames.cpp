@@ -346,8 +346,9 @@ void Engine::queue_unit(Link& link, OpRun& op, OpRun::Unit unit) {
                     std::pair{op.shared_from_this(), unit});
 }
 
-bool Engine::fill(Strand& strand) {
+bool Engine::fill(Strand& strand, Frames& sent) {
   const Lock lock(mutex_);
+  book_sent(strand, sent);
   if (strand.shared.lost) return false;
   auto it = links_.find(strand.peer());
   if (it == links_.end()) return false;
@@ -358,16 +359,14 @@ bool Engine::fill(Strand& strand) {
   if (carries_control(link, strand)) {
     while (!link.control.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
       bytes += link.control.front().body().size();
-      strand.out.push_back(std::move(link.control.front()));
-      link.control.pop_front();
+      strand.out.splice(strand.out.end(), link.control, link.control.begin());
     }
   }
   if (carries_bulk(link, strand)) {
     // At most what a few members that lost one another may have under way.
     while (!link.relayed.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
       bytes += link.relayed.front().body().size();
-      strand.out.push_back(std::move(link.relayed.front()));
-      link.relayed.pop_front();
+      strand.out.splice(strand.out.end(), link.relayed, link.relayed.begin());
     }
     while (!link.bulk.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
       const auto [op, unit] = std::move(link.bulk.begin()->second);
@@ -380,8 +379,13 @@ bool Engine::fill(Strand& strand) {
   return !strand.out.empty();
 }
 
-void Engine::on_sent(Strand& strand, std::span<OutFrame> frames) {
+void Engine::on_sent(Strand& strand, Frames& frames) {
+  if (frames.empty()) return;
   const Lock lock(mutex_);
+  book_sent(strand, frames);
+}
+
+void Engine::book_sent(Strand& strand, Frames& frames) {
   for (OutFrame& frame : frames) {
     pass_sent(frame.header.type);
     const std::shared_ptr<OpRun> op = frame.op;
@@ -391,14 +395,14 @@ void Engine::on_sent(Strand& strand, std::span<OutFrame> frames) {
     if (current && frame.digests) root_sent(*op, frame);
     if (current && without().commit) end_uncommitted(*op);
   }
-  auto& unacked = strand.shared.unacked;
   if (!strand.shared.lost) {
-    std::move(frames.begin(), frames.end(), std::back_inserter(unacked));
+    strand.shared.unacked.splice(strand.shared.unacked.end(), frames);
   } else if (auto link = links_.find(strand.peer()); link != links_.end()) {
     // Given up by another thread while they went.
-    send_again(link->second, frames);
+    send_again(link->second, std::move(frames));
     if (link->second.strands.empty()) bounce(link->second);
   }
+  frames.clear();
 }
 
 void Engine::on_lost(Strand& strand, const std::string& why) {
@@ -473,7 +477,7 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   strand.shared.lost = true;
   strand.shared.parked = false;
   --metrics_.strands_open;
-  std::vector<OutFrame> frames = strand.take_back();
+  Frames frames = strand.take_back();
   for (auto& [key, op] : ops_)
     std::replace(op->receiving.begin(), op->receiving.end(), &strand, static_cast<Strand*>(nullptr));
   auto it = links_.find(strand.peer());
@@ -490,7 +494,7 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
   link.heard_ms = std::max(link.heard_ms, heard_ms);
   link.stashed -= std::exchange(strand.shared.stashing, 0);
   if (link.strands.empty()) link.down_ms = io::now_ms();
-  send_again(link, frames);
+  send_again(link, std::move(frames));
   if (link.strands.empty() && !replaced) {
     bounce(link);
     lose_way(strand.peer());
@@ -503,8 +507,11 @@ void Engine::forget(Strand& strand, const std::string& why, std::int64_t heard_m
 
 // In order and before what waits. The other end may have some of it already: it drops units that it has, and Begin,
 // Done and notes may come twice.
-void Engine::send_again(Link& link, std::span<OutFrame> frames) {
-  for (auto frame = frames.rbegin(); frame != frames.rend(); ++frame) {
+void Engine::send_again(Link& link, Frames frames) {
+  while (!frames.empty()) {
+    const auto frame = std::prev(frames.end());
+    Frames last;
+    last.splice(last.end(), frames, frame);
     if (!frame->tracked()) continue;
     ++metrics_.frames_resent;
     if (frame->header.type == wire::FrameType::data) {
@@ -513,7 +520,7 @@ void Engine::send_again(Link& link, std::span<OutFrame> frames) {
       frame->op->resent = true;
       queue_unit(link, *frame->op, {frame->slice, frame->step});
     } else {
-      link.control.push_front(std::move(*frame));
+      link.control.splice(link.control.begin(), last);
     }
   }
   wake(link);

@@ -213,7 +213,7 @@ void Engine::lose_way(PeerId via) {
 
 // A strand is there again. What is under way by others may come first or last, or twice.
 void Engine::send_directly(Link& link) {
-  std::vector<OutFrame> frames;
+  Frames frames;
   for (auto& [serial, held] : link.held) {
     if (held.frame.is_void()) continue;
     if (held.frame.op && held.frame.op->queued > 0) --held.frame.op->queued;  // until it is queued again
@@ -224,7 +224,7 @@ void Engine::send_directly(Link& link) {
   link.via = {};
   link.proven = false;
   link.relay_told = false;
-  send_again(link, frames);
+  send_again(link, std::move(frames));
 }
 
 // ---------------------------------------------------------------------------------------------- who passes frames on

@@ -17,8 +17,8 @@ namespace hawser::runtime {
 
 class Exchange {
  public:
-  // For one attempt. Takes memory: the result, and what n - 1 members contribute to the own segment. Throws
-  // std::bad_alloc.
+  // For one attempt, which keeps the schedule. Takes memory: the result, and what n - 1 members contribute to the own
+  // segment. Throws std::bad_alloc.
   Exchange(const ReduceBuffers& buffers, const plan::Schedule& schedule, std::uint32_t rank, std::uint32_t size);
   // What is sent for a unit, and where an arriving one goes.
   [[nodiscard]] std::span<const std::byte> payload(std::uint32_t slice, std::uint32_t step) const;
@@ -37,7 +37,7 @@ class Exchange {
   [[nodiscard]] const std::byte* contribution(std::uint32_t rank) const;
 
   const ReduceBuffers buffers_;
-  const plan::Schedule schedule_;
+  const plan::Schedule& schedule_;
   const std::uint32_t rank_;
   const std::uint32_t size_;
   std::uint32_t arrived_ = 0;

@@ -109,30 +109,30 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   wire::OpKey key;
   wire::OpParams params;
   std::uint32_t check = 0;
+  bool deadline_voted = false;
+  std::atomic<bool> over{false};  // as `ended`, for who looks without the mutex
+  bool laid_out = false;  // the attempt below is whole; else memory lacked for it, and what comes for it is thrown away
   std::uint64_t order = 0;  // of start, for fairness between operations of equal priority
   std::int64_t started_us = 0;
   std::int64_t deadline_ms = 0;
-  bool deadline_voted = false;
   std::int64_t called_ms = 0;
   std::int64_t slow_ms = 0;       // longer than this is unusual
   std::int64_t next_slow_ms = 0;  // when it is next said whom it waits for
-  std::atomic<bool> over{false};  // as `ended`, for who looks without the mutex
-  bool laid_out = false;  // the attempt below is whole; else memory lacked for it, and what comes for it is thrown away
 
   // The current attempt; `attempt` changes with every one, and once more at the end, so that what belongs to an old one
   // can be told.
   std::atomic<std::uint64_t> attempt{0};
   std::uint32_t attempts = 0;
-  std::int64_t attempt_ms = 0;   // when it began
   bool straggler_asked = false;  // whether all have entered it
+  std::int64_t attempt_ms = 0;   // when it began
   std::uint64_t epoch = 0;
   std::vector<PeerId> participants;
   std::uint32_t rank = 0;  // own place among them
+  bool resent = false;     // some units go twice
+  bool small = false;      // all of it rides with control frames
   plan::Schedule schedule;
   std::vector<std::uint8_t> received;  // per unit: in
   std::vector<Strand*> receiving;      // per unit: the strand that brings it now
-  bool resent = false;                 // some units go twice
-  bool small = false;                  // all of it rides with control frames
   std::size_t remaining = 0;           // units still to come, and for a root the pieces still to be digested
   kernels::Digest digest;
   struct Unit {

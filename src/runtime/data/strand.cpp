@@ -347,6 +347,7 @@ void Strand::ping() {
     out.push_back(std::move(frame));
   }
   send_some();
+  engine_.on_sent(*this, gone_);
 }
 
 // ----------------------------------------------------------------------------------------------------------- reading
@@ -652,13 +653,14 @@ void Strand::pump() {
   if (closed_ || !poll_) return;
   if (index_ != 0) look_at_path(io::now_ms());
   for (std::size_t i = 0; i < sends_per_event; ++i) {
-    if (!engine_.fill(*this)) {
+    if (!engine_.fill(*this, gone_)) {
       want_write_ = false;
       return;
     }
-    if (!send_some()) return;
+    if (!send_some()) break;
+    if (i + 1 == sends_per_event) want_write_ = true;  // goes on when the loop comes round
   }
-  want_write_ = true;  // goes on when the loop comes round
+  engine_.on_sent(*this, gone_);
   set_interest();
 }
 
@@ -679,14 +681,14 @@ bool Strand::send_some() {
     std::size_t parts = 0;
     std::size_t asked = 0;
     std::size_t skip = out_offset_;
-    for (std::size_t i = 0; i < out.size() && i < frames_per_send; ++i) {
-      const std::span<const std::byte> body = out[i].body();
-      if (sums_ && asked >= sum_ahead_bytes) break;
-      if (sums_ && skip == 0 && !body.empty() && out[i].header.payload_sum == 0) {
-        out[i].header.payload_sum = wire::payload_sum(kernels::checksum(body.data(), body.size()));
-        out[i].bytes = wire::encode_header(out[i].header);
+    for (OutFrame& frame : out) {
+      if (parts + 3 > std::size(iov) || (sums_ && asked >= sum_ahead_bytes)) break;
+      const std::span<const std::byte> body = frame.body();
+      if (sums_ && skip == 0 && !body.empty() && frame.header.payload_sum == 0) {
+        frame.header.payload_sum = wire::payload_sum(kernels::checksum(body.data(), body.size()));
+        frame.bytes = wire::encode_header(frame.header);
       }
-      const std::size_t from_header = std::min(skip, out[i].bytes.size());
+      const std::size_t from_header = std::min(skip, frame.bytes.size());
       const std::size_t from_body = std::min(skip - from_header, body.size());
       const std::size_t from_padding = skip - from_header - from_body;
       skip = 0;
@@ -695,10 +697,10 @@ bool Strand::send_some() {
         iov[parts++] = {const_cast<std::byte*>(static_cast<const std::byte*>(data)) + from, size - from};
         asked += size - from;
       };
-      add(out[i].bytes.data(), out[i].bytes.size(), from_header);
+      add(frame.bytes.data(), frame.bytes.size(), from_header);
       add(body.data(), body.size(), from_body);
       if (ring_out_) add(padding.data(), ring_padding(body.size()), from_padding);
-      if (is_switch(out[i])) break;  // the last one on the connection
+      if (is_switch(frame)) break;  // the last one on the connection
     }
     if (broken_) {
       n = -1;
@@ -726,23 +728,28 @@ bool Strand::send_some() {
           first.digest = kernels::digest(first.payload.data(), first.payload.size(), piece);
         }
         switched = switched || is_switch(first);
-        if (first.tracked()) gone_.push_back(std::move(first));
-        out.pop_front();
+        if (first.tracked()) {
+          gone_.splice(gone_.end(), out, out.begin());
+        } else {
+          out.pop_front();
+        }
       }
     }
   }
   if (n > 0) sent_ms_ = io::now_ms();
-  if (!gone_.empty()) {
-    engine_.on_sent(*this, gone_);
-    gone_.clear();
+  if (switched) {
+    engine_.on_sent(*this, gone_);  // before what may end the strand: frames come again in order
+    switch_sending();
   }
-  if (switched) switch_sending();
   if (n < 0 && error != EAGAIN && error != EWOULDBLOCK && error != EINTR) {
     fail(fmt::format("sending failed: {}", uv_strerror(-error)));
     return false;
   }
   if (ring_out_ && !switched) {
-    if (n > 0 && ring_out_->owes_bell()) ring_bell();
+    if (n > 0 && ring_out_->owes_bell()) {
+      engine_.on_sent(*this, gone_);  // likewise
+      ring_bell();
+    }
     waits_for_room_ = !closed_ && !more && !ring_out_->wait();
     want_write_ = false;
     return !closed_ && !waits_for_room_;
@@ -779,16 +786,13 @@ void Strand::drop_sink(const OpRun& op) {
   sink_.dropped = true;
 }
 
-std::vector<OutFrame> Strand::take_back() {
-  std::vector<OutFrame> frames;
+Frames Strand::take_back() {
+  Frames frames;
   const std::lock_guard hold(guard);
-  frames.reserve(shared.unacked.size() + out.size());
-  for (OutFrame& frame : shared.unacked) frames.push_back(std::move(frame));
-  shared.unacked.clear();
-  for (OutFrame& frame : out) frames.push_back(std::move(frame));
+  frames.splice(frames.end(), shared.unacked);
+  frames.splice(frames.end(), out);
   // One that is wrapped, to go by way of a third, has another payload.
   for (OutFrame& frame : frames) frame.header.payload_sum = 0;
-  out.clear();
   out_offset_ = 0;
   ++drops_;  // a sink that its thread has been given and not yet set counts no more either
   sink_ = Sink{};

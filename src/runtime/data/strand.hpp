@@ -10,7 +10,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -61,6 +61,9 @@ struct OutFrame {
     return header.type == wire::FrameType::data && !(op && !op->ended && op->attempt.load() == attempt);
   }
 };
+
+// From queue to queue they go by splice: what is kept for each frame is taken once.
+using Frames = std::list<OutFrame>;
 
 // What is sent of a frame whose bytes nobody wants any more.
 const std::byte* zeros();
@@ -125,25 +128,25 @@ class Strand : public std::enable_shared_from_this<Strand> {
   }
   void push(OutFrame frame);  // behind what is queued
   // Everything that was to be sent and was not acknowledged, in order; the strand is dead.
-  std::vector<OutFrame> take_back();
+  Frames take_back();
 
   // Guarded by the engine's mutex.
   struct Shared {
-    std::deque<OutFrame> unacked;  // sent; kept until the other end says it has taken them in
-    std::uint64_t frames_in = 0;   // tracked frames taken in
-    std::uint64_t bytes_in = 0;    // since the last ack
-    std::uint64_t acked_in = 0;    // of them, acknowledged
-    std::size_t stashing = 0;      // bytes of the frame that is being stashed
-    bool idle = true;              // has nothing to send and will be woken
-    bool scheduled = false;        // in its thread's list
-    bool parked = false;           // holds a frame for a view that is not installed here yet
+    Frames unacked;               // sent; kept until the other end says it has taken them in
+    std::uint64_t frames_in = 0;  // tracked frames taken in
+    std::uint64_t bytes_in = 0;   // since the last ack
+    std::uint64_t acked_in = 0;   // of them, acknowledged
+    std::size_t stashing = 0;     // bytes of the frame that is being stashed
+    bool idle = true;             // has nothing to send and will be woken
+    bool scheduled = false;       // in its thread's list
+    bool parked = false;          // holds a frame for a view that is not installed here yet
     bool lost = false;
     bool closing = false;
   } shared;
 
   // Guarded by `guard` (and, to add frames other than pings, by the engine's mutex before it).
   std::mutex guard;
-  std::deque<OutFrame> out;
+  Frames out;
 
  private:
   struct Poll;
@@ -253,7 +256,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool reading_posted_ = false;
 
   std::vector<std::uint8_t> unsent_;  // of the handshake, before all frames
-  std::vector<OutFrame> gone_;        // of what was sent just now, what the other end has to acknowledge
+  Frames gone_;                       // of what was sent just now, what the other end has to acknowledge
   std::size_t out_offset_ = 0;        // bytes of the first frame of `out` that are gone
 };
 

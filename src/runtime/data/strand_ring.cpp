@@ -87,7 +87,7 @@ void Strand::say_share(const wire::FrameHeader& header) {
   frame.bytes = wire::encode_header(header);
   {
     const std::lock_guard hold(guard);
-    out.insert(out.begin() + (out_offset_ != 0 ? 1 : 0), std::move(frame));
+    out.insert(std::next(out.begin(), out_offset_ != 0 ? 1 : 0), std::move(frame));
   }
   pump();
 }
