@@ -74,6 +74,9 @@ if(HAWSER_SANITIZE STREQUAL "address")
   # hand any value to the public functions, which check it; neither compiler uses the range of an enum unless told to by
   # -fstrict-enums.
   set(sanitize -fsanitize=address,undefined -fno-sanitize=vptr,enum -fno-sanitize-recover=all)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+    list(APPEND sanitize -fno-sanitize=function)  # C programs cannot link what it needs
+  endif()
 elseif(HAWSER_SANITIZE STREQUAL "thread")
   set(sanitize -fsanitize=thread)
 elseif(HAWSER_SANITIZE)
