@@ -132,7 +132,7 @@ run_fuzz() {
 }
 
 clang=()
-if [[ -n $asan$tsan$fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; then
+if [[ -n $asan$fuzz ]] && ! compgen -c clang++ | grep -qE '^clang\+\+(-[0-9]+)?$'; then
   clang=(clang)
 fi
 # etcd is what the store in etcd is tested against; ip, ss and nft make and break networks in namespaces. Tests that miss
