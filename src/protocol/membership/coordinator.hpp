@@ -308,6 +308,17 @@ class Coordinator {
   [[nodiscard]] Millis search_time(std::uint32_t group_id, wire::Rule rule) const;
   void start_recovery(std::uint32_t group_id, Group& group, LineageId lineage, const Env& env);
   void ask_returning(Group& group, std::uint32_t group_id, Actions& actions);
+  // Of those who must come together to take over a view: who is here, who is not, and whether that is enough.
+  struct Gathering {
+    std::set<PeerId> present;
+    std::string missing;  // names
+    bool enough = false;
+  };
+  [[nodiscard]] const wire::Install* newest_known(std::uint32_t group_id, const Recovery& recovery,
+                                                  const Env& env) const;
+  [[nodiscard]] Gathering gathering(const Recovery& recovery, const wire::Install& newest) const;
+  void take_over(std::uint32_t group_id, Group& group, wire::Install install, std::size_t present, const Env& env,
+                 Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   static void confirm(std::uint32_t group_id, Recovery& recovery, Actions& actions);
   [[nodiscard]] static const wire::Install* best_accepted(const wire::View& view,

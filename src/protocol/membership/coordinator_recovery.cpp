@@ -220,57 +220,68 @@ void Coordinator::confirm(std::uint32_t group_id, Recovery& recovery, Actions& a
   actions.push_back(Persist{group_id, std::move(marked)});
 }
 
-void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
-  Recovery& recovery = *group.recovery;
+// What the members that have answered say is the newest view; nothing while it cannot be known.
+const wire::Install* Coordinator::newest_known(std::uint32_t group_id, const Recovery& recovery, const Env& env) const {
   const wire::Install* newest = nullptr;
   for (const auto& [id, reply] : recovery.replies) {
     for (const wire::Install& last : reply.last) {
       if (newest == nullptr || last.view.number > newest->view.number) newest = &last;
     }
   }
+  if (newest != nullptr || !recovery.logged) return newest;
   const auto timeout = static_cast<Millis>(config_.peer_timeout_ms);
-  const bool waited = env.now - recovery.since >= timeout;
   const bool expected = std::any_of(recovery.away.begin(), recovery.away.end(),
                                     [&](const auto& item) { return env.now - item.second.since < timeout; });
   const bool asked = std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
     return item.second.group == group_id && item.second.phase == Phase::returning;
   });
   // None of them is left. Who is here has said how far it is, but may not have answered the last Seal.
-  if (newest == nullptr && recovery.logged && waited && !expected && !asked) newest = &*recovery.logged;
-  std::set<PeerId> present;
-  std::string missing;
-  bool enough = false;
+  return env.now - recovery.since >= timeout && !expected && !asked ? &*recovery.logged : nullptr;
+}
+
+Coordinator::Gathering Coordinator::gathering(const Recovery& recovery, const wire::Install& newest) const {
+  Gathering out;
+  const auto is_here = [&](PeerId id) {
+    auto peer = peers_.find(id);
+    // A newcomer that never heard that it was let in says no more than Hello.
+    return peer != peers_.end() && peer->second.conn != 0 &&
+           (peer->second.phase != Phase::returning || recovery.replies.contains(id));
+  };
+  for (const auto& member : newest.view.members) {
+    const bool here = is_here(member.peer.id);
+    if (here) out.present.insert(member.peer.id);
+    if (!here) out.missing += (out.missing.empty() ? "" : ", ") + member.peer.name;
+  }
+  out.enough = is_majority(newest.view, out.present) || HAWSER_MUTANT(22);
+  // What they have accepted would have to be proposed again: those who must agree to it may be at the coordinator
+  // that has decided upon it.
+  const wire::Install* accepted = best_accepted(newest.view, recovery.replies);
+  if (accepted != nullptr && accepted->view.rule == wire::Rule::quorum) {
+    std::set<PeerId> next;
+    for (const auto& member : accepted->view.members) {
+      if (is_here(member.peer.id)) next.insert(member.peer.id);
+    }
+    out.enough = out.enough && is_majority(accepted->view, next);
+  }
+  // Who has the log knows that nobody has decided on anything later.
+  out.enough = out.enough || recovery.logged.has_value();
+  return out;
+}
+
+void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions) {
+  Recovery& recovery = *group.recovery;
+  const auto timeout = static_cast<Millis>(config_.peer_timeout_ms);
+  const bool waited = env.now - recovery.since >= timeout;
+  const wire::Install* newest = newest_known(group_id, recovery, env);
+  Gathering here;
   if (newest != nullptr) {
-    const auto is_here = [&](PeerId id) {
-      auto peer = peers_.find(id);
-      // A newcomer that never heard that it was let in says no more than Hello.
-      return peer != peers_.end() && peer->second.conn != 0 &&
-             (peer->second.phase != Phase::returning || recovery.replies.contains(id));
-    };
-    for (const auto& member : newest->view.members) {
-      const bool here = is_here(member.peer.id);
-      if (here) present.insert(member.peer.id);
-      if (!here) missing += (missing.empty() ? "" : ", ") + member.peer.name;
-    }
-    enough = is_majority(newest->view, present) || HAWSER_MUTANT(22);
-    // What they have accepted would have to be proposed again: those who must agree to it may be at the coordinator
-    // that has decided upon it.
-    const wire::Install* accepted = best_accepted(newest->view, recovery.replies);
-    if (accepted != nullptr && accepted->view.rule == wire::Rule::quorum) {
-      std::set<PeerId> next;
-      for (const auto& member : accepted->view.members) {
-        if (is_here(member.peer.id)) next.insert(member.peer.id);
-      }
-      enough = enough && is_majority(accepted->view, next);
-    }
-    // Who has the log knows that nobody has decided on anything later.
-    enough = enough || recovery.logged.has_value();
+    here = gathering(recovery, *newest);
     // Who is here and in a later view has not answered yet.
     const bool later = std::any_of(peers_.begin(), peers_.end(), [&](const auto& item) {
       const Peer& peer = item.second;
       return peer.group == group_id && peer.phase == Phase::returning && peer.view > newest->view.number;
     });
-    if (!later && (missing.empty() || (waited && enough))) {
+    if (!later && (here.missing.empty() || (waited && here.enough))) {
       if (recovery.logged && newest->view.number + 1 == recovery.logged->view.number) {
         // It cannot have been announced if they have gone on; else it may have been, and they still stand there.
         if (!recovery.gone_on || recovery.counts != Recovery::Counts::unknown) newest = &*recovery.logged;
@@ -279,46 +290,11 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
         if (recovery.counts == Recovery::Counts::unknown) confirm(group_id, recovery, actions);
         return;
       }
-      const wire::Install install = *newest;
-      // Whoever noticed late that its coordinator was gone, and then asked others, comes later than those who are here.
-      // Another one may have been there until now, and may have had those who are not here.
-      const bool logged = recovery.logged.has_value();
-      const Millis least = logged && !config_.arbiter ? 0 : timeout;
-      const Millis time = std::max(least, search_time(group_id, install.view.rule));
-      const Millis missed = recovery.since + time;
-      const Millis since = install.view.rule == wire::Rule::quorum ? env.now + time : missed;
-      const auto away = std::move(recovery.away);
-      group.recovery.reset();
-      adopt_view(group_id, group, install, since);
-      for (const auto& member : group.view.members) {
-        if (Peer& peer = peers_.at(member.peer.id); peer.conn == 0) peer.missed_at = missed;
-      }
-      // Whoever was here has its time from when it went; unless the others saw its process end.
-      for (const auto& [id, last] : away) {
-        auto peer = peers_.find(id);
-        if (peer == peers_.end() || peer->second.conn != 0 || !group.view.contains(id)) continue;
-        peer->second.absent_at = std::max(since, last.since + search_time(group_id, install.view.rule));
-        peer->second.conn_ended_at = last.conn_ended_at;
-        peer->second.absent_why = last.why;
-      }
-      weigh_absent(group_id, group);
-      actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
-                                               install.view.number, present.size(), install.view.members.size())});
-      for (const auto& member : group.view.members) {
-        Peer& peer = peers_.at(member.peer.id);
-        if (peer.conn != 0) send(peer.id, install, actions);  // whoever has it ignores it
-        for (const auto& [id, other] : peers_) {
-          if (other.group == group_id && other.phase == Phase::waiting) introduce(peer, other, actions);
-        }
-      }
-      group.inherited = !logged;
-      group.admission.holding = true;  // they may stand at a point at which newcomers may have been let in
-      group.change_wanted = true;
-      return advance(group_id, env, actions);
+      return take_over(group_id, group, *newest, here.present.size(), env, actions);
     }
   }
   const bool quorum = !recovery.logged && (newest == nullptr || newest->view.rule == wire::Rule::quorum);
-  if (quorum && !enough && env.now - recovery.since >= recovery.patience) {
+  if (quorum && !here.enough && env.now - recovery.since >= recovery.patience) {
     return end_patience(group_id, group, env, actions);
   }
   if (!waited || newest == nullptr) return;
@@ -326,7 +302,47 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
   recovery.told_at = env.now;
   actions.push_back(
       Note{true, fmt::format("group {}: {} of {} members of view {} are back, no majority; waiting for {}", group_id,
-                             present.size(), newest->view.members.size(), newest->view.number, missing)});
+                             here.present.size(), newest->view.members.size(), newest->view.number, here.missing)});
+}
+
+void Coordinator::take_over(std::uint32_t group_id, Group& group, wire::Install install, std::size_t present,
+                            const Env& env, Actions& actions) {
+  Recovery& recovery = *group.recovery;
+  // Whoever noticed late that its coordinator was gone, and then asked others, comes later than those who are here.
+  // Another one may have been there until now, and may have had those who are not here.
+  const bool logged = recovery.logged.has_value();
+  const Millis least = logged && !config_.arbiter ? 0 : static_cast<Millis>(config_.peer_timeout_ms);
+  const Millis time = std::max(least, search_time(group_id, install.view.rule));
+  const Millis missed = recovery.since + time;
+  const Millis since = install.view.rule == wire::Rule::quorum ? env.now + time : missed;
+  const auto away = std::move(recovery.away);
+  group.recovery.reset();
+  adopt_view(group_id, group, install, since);
+  for (const auto& member : group.view.members) {
+    if (Peer& peer = peers_.at(member.peer.id); peer.conn == 0) peer.missed_at = missed;
+  }
+  // Whoever was here has its time from when it went; unless the others saw its process end.
+  for (const auto& [id, last] : away) {
+    auto peer = peers_.find(id);
+    if (peer == peers_.end() || peer->second.conn != 0 || !group.view.contains(id)) continue;
+    peer->second.absent_at = std::max(since, last.since + search_time(group_id, install.view.rule));
+    peer->second.conn_ended_at = last.conn_ended_at;
+    peer->second.absent_why = last.why;
+  }
+  weigh_absent(group_id, group);
+  actions.push_back(Note{true, fmt::format("group {}: took over view {} from {} of its {} members", group_id,
+                                           install.view.number, present, install.view.members.size())});
+  for (const auto& member : group.view.members) {
+    Peer& peer = peers_.at(member.peer.id);
+    if (peer.conn != 0) send(peer.id, install, actions);  // whoever has it ignores it
+    for (const auto& [id, other] : peers_) {
+      if (other.group == group_id && other.phase == Phase::waiting) introduce(peer, other, actions);
+    }
+  }
+  group.inherited = !logged;
+  group.admission.holding = true;  // they may stand at a point at which newcomers may have been let in
+  group.change_wanted = true;
+  advance(group_id, env, actions);
 }
 
 // Somewhere else there may be a coordinator that has the others.
