@@ -317,7 +317,7 @@ class Coordinator {
   [[nodiscard]] const wire::Install* newest_known(std::uint32_t group_id, const Recovery& recovery,
                                                   const Env& env) const;
   [[nodiscard]] Gathering gathering(const Recovery& recovery, const wire::Install& newest) const;
-  void take_over(std::uint32_t group_id, Group& group, wire::Install install, std::size_t present, const Env& env,
+  void take_over(std::uint32_t group_id, Group& group, const wire::Install& newest, std::size_t present, const Env& env,
                  Actions& actions);
   void advance_recovery(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   static void confirm(std::uint32_t group_id, Recovery& recovery, Actions& actions);

@@ -305,8 +305,9 @@ void Coordinator::advance_recovery(std::uint32_t group_id, Group& group, const E
                              here.present.size(), newest->view.members.size(), newest->view.number, here.missing)});
 }
 
-void Coordinator::take_over(std::uint32_t group_id, Group& group, wire::Install install, std::size_t present,
+void Coordinator::take_over(std::uint32_t group_id, Group& group, const wire::Install& newest, std::size_t present,
                             const Env& env, Actions& actions) {
+  const wire::Install install = newest;  // it lies in the recovery, which ends here
   Recovery& recovery = *group.recovery;
   // Whoever noticed late that its coordinator was gone, and then asked others, comes later than those who are here.
   // Another one may have been there until now, and may have had those who are not here.
