@@ -161,7 +161,7 @@ class World {
   // Whether this group can be led and its members be heard, as far as the faults say.
   [[nodiscard]] bool is_excused(std::uint32_t group) const;
   [[nodiscard]] bool is_excused(const Peer& peer) const;
-  // Whether a coordinator leads the group whose view this member has.
+  // The view of the coordinator that leads the group whose view this member has; nullptr: none does.
   [[nodiscard]] const wire::View* led_view(const Peer& peer) const;
 
  private:

@@ -657,10 +657,10 @@ void Strand::pump() {
       want_write_ = false;
       return;
     }
-    if (!send_some()) break;
-    if (i + 1 == sends_per_event) want_write_ = true;  // goes on when the loop comes round
+    if (!send_some()) return engine_.on_sent(*this, gone_);
   }
   engine_.on_sent(*this, gone_);
+  want_write_ = true;  // goes on when the loop comes round
   set_interest();
 }
 
