@@ -10,8 +10,9 @@ usage: tools/test.sh [option...]
 
 Without options: the release build and its tests, then the Python package and its tests.
 
-  --long           all of it: also --asan, --tsan and --fuzz 60, a minute of ten joins a second, every kill point in groups of
-                   every size, five minutes of mixed faults, larger crowds, every way to cut a group in two
+  --long           all of it: also --asan, --tsan and --fuzz 60, a million simulated histories, a minute of ten joins a second,
+                   every kill point in groups of every size, five minutes of mixed faults, larger crowds, every way to
+                   cut a group in two
   --asan           also the tests under AddressSanitizer and UndefinedBehaviorSanitizer
   --tsan           also the tests under ThreadSanitizer
   --fuzz SECONDS   also each fuzz target for so many seconds (clang)
@@ -117,6 +118,16 @@ run_stress() {
   fi
 }
 
+# run_simulator: its long form, as one test.
+run_simulator() {
+  hawser_say "a million simulated histories"
+  if build/release/tests/sim/sim --long --jobs 2; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
 run_fuzz() {
   local target
   hawser_build fuzz hawser_fuzzers
@@ -156,6 +167,7 @@ if [[ -n $fuzz ]]; then
   run_fuzz
 fi
 if [[ -n $long ]]; then
+  run_simulator
   # Larger crowds, every way to cut a group in two.
   HAWSER_TEST_CROWD=64 HAWSER_TEST_ALL=1 run_ctest release large -R 'crowd|cut in two'
   run_stress joins --long

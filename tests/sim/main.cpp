@@ -15,8 +15,10 @@
 //   --focus NAME             histories of one sort: plain, log, forgetful, quorum, arbiter, changes, churn
 //   --jobs N                 so many processes share the seeds
 //
+// A long run says every minute on stderr how far it is.
 // A failure prints its seed and the command that repeats it.
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -306,6 +308,19 @@ Totals run_share(const Arguments& arguments, std::uint64_t job, std::uint64_t& a
   return totals;
 }
 
+// Waits until a share's totals can be read, and says meanwhile how far all are.
+void await_share(int result, const Arguments& arguments, const std::uint64_t* at) {
+  constexpr int minute_ms = 60000;
+  pollfd one{result, POLLIN, 0};
+  while (poll(&one, 1, minute_ms) == 0) {
+    std::uint64_t done = 0;
+    for (std::uint64_t job = 0; job < arguments.jobs; ++job) {
+      if (at[job] != 0) done += (at[job] - arguments.from) / arguments.jobs;
+    }
+    fmt::print(stderr, "{} of {} histories\n", done, arguments.to - arguments.from + 1);
+  }
+}
+
 // The shares in processes of their own; each writes its totals, as they are in memory, into a pipe.
 bool run_jobs(const Arguments& arguments, Totals& totals) {
   struct Child {
@@ -335,6 +350,7 @@ bool run_jobs(const Arguments& arguments, Totals& totals) {
   bool good = true;
   for (std::size_t job = 0; job < children.size(); ++job) {
     const Child& child = children[job];
+    await_share(child.result, arguments, at);
     Totals share;
     const bool told = read(child.result, &share, sizeof share) == static_cast<ssize_t>(sizeof share);
     close(child.result);
