@@ -27,7 +27,7 @@ hawser_op_options_t options_with(std::uint64_t tag, std::uint32_t timeout_ms) {
 
 }  // namespace
 
-TEST_CASE("a group forms when min_size peers are there; ranks and members agree", "[group]") {
+TEST_CASE("a group forms when min_size peers are there, and ranks and members agree", "[group]") {
   const Coordinator coordinator;
   const auto comms = make_group(coordinator, 4);
   std::vector<std::string> first;

@@ -64,7 +64,7 @@ bool names(const std::string& text, const std::string& what) { return text.find(
 
 }  // namespace
 
-TEST_CASE("the majority decides, then the record; only blocks that differ travel", "[state]") {
+TEST_CASE("the majority decides, then the record, and only blocks that differ travel", "[state]") {
   const Coordinator coordinator;
   const auto comms = make_group(coordinator, 4);
   in_threads(4, [&](std::uint32_t i) {

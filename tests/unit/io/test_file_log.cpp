@@ -415,7 +415,7 @@ TEST_CASE("the bytes of a log are those that version 1 has always had") {
   CHECK(read_file(folder.file()) == expected);
 }
 
-TEST_CASE("repairing a whole log changes nothing; each damaged log is kept under a name of its own") {
+TEST_CASE("repairing a whole log changes nothing, and each damaged log is kept under a name of its own") {
   const Folder folder;
   const Sample sample = make_sample(folder);
   const auto whole = FileLog::repair(folder.log());

@@ -191,7 +191,7 @@ TEST_CASE("members that wait for one another under different tags are told so", 
   }
 }
 
-TEST_CASE("an Install never carries more outcomes than fit; commits come first", "[protocol]") {
+TEST_CASE("an Install never carries more outcomes than fit, and commits come first", "[protocol]") {
   Replies survivors;
   for (std::uint64_t id = 1; id <= 4; ++id) {
     wire::SealReply answer = reply({});

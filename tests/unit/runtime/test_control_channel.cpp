@@ -357,7 +357,7 @@ TEST_CASE("a released channel hands over the bytes that follow its last message"
   CHECK(server.closed.size() == 0);
 }
 
-TEST_CASE("a channel may be destroyed in its own callbacks; nothing follows") {
+TEST_CASE("a channel may be destroyed in its own callbacks, and nothing follows") {
   Server server;
   Inbox<int> calls;
   const auto held = std::make_shared<int>(7);

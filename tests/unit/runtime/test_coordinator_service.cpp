@@ -94,7 +94,7 @@ TEST_CASE("two coordinators are two runs") {
   CHECK_FALSE(Member(address_of(*one), 1).welcome.run == Member(address_of(*two), 1).welcome.run);
 }
 
-TEST_CASE("two peers meet, connect and form a group; the loss of one is told to the other") {
+TEST_CASE("two peers meet, connect and form a group, and the loss of one is told to the other") {
   const auto service = started({.heartbeat_ms = 50, .peer_timeout_ms = 1500});
   WireClient first(address_of(*service));
   WireClient second(address_of(*service));
@@ -127,8 +127,12 @@ TEST_CASE("two peers meet, connect and form a group; the loss of one is told to 
   const auto seal = first.await<wire::Seal>();
   REQUIRE(seal);
   REQUIRE(first.send(wire::SealReply{seal->term, view_first->view.number, {}}));
+  const auto proposed = first.await<wire::Propose>();
+  REQUIRE(proposed);
+  REQUIRE(first.send(wire::Accept{seal->term, proposed->install.view.number}));
   const auto after = first.await<wire::Install>();
   REQUIRE(after);
+  CHECK(after->view == proposed->install.view);
   CHECK(after->view.members.size() == 1);
   REQUIRE(after->departures.size() == 1);
   CHECK(after->departures.front().id.low == 2);
@@ -316,7 +320,7 @@ TEST_CASE("with too few descriptors it does not start, says why and leaks nothin
   CHECK(test::DescriptorLimit::first_free() == before);
 }
 
-TEST_CASE("stop ends it, from any thread, more than once; wait tells") {
+TEST_CASE("stop ends it, from any thread, more than once, and wait tells") {
   auto service = started();
   Member member(address_of(*service), 1);
   CHECK_FALSE(service->wait(0));

@@ -186,7 +186,7 @@ TEST_CASE("a put that says that the store is no longer ours is a loss, reported 
   CHECK(loop.notes.size() == 0);
 }
 
-TEST_CASE("destroying cancels what is under way; nobody is called afterwards") {
+TEST_CASE("destroying cancels what is under way, and nobody is called afterwards") {
   Script script;
   Loop loop;
   loop.start(std::make_unique<ScriptedStore>(script));
