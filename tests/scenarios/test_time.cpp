@@ -19,7 +19,11 @@ constexpr std::uint32_t heartbeat_ms = 500;
 constexpr std::uint32_t heartbeat_ms = 200;
 #endif
 constexpr std::uint32_t timeout_ms = 6 * heartbeat_ms;
-constexpr std::size_t large = 8U << 20;  // elements
+#ifdef HAWSER_TEST_UNDER_TSAN
+constexpr std::size_t large = 1U << 20;  // elements: what a starved process can do is the less
+#else
+constexpr std::size_t large = 8U << 20;
+#endif
 
 void sleep_ms(std::int64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }
 
