@@ -137,11 +137,17 @@ Digest digest(const void* data, std::size_t bytes, std::uint64_t piece) {
   return table_of(active_variant()).digest(data, bytes, piece);
 }
 
-std::uint64_t checksum(const void* data, std::size_t bytes) { return table_of(active_variant()).checksum(data, bytes); }
-void Checksum::begin() { table_of(active_variant()).checksum_begin(state_.data()); }
-void Checksum::add(const void* data, std::size_t bytes) {
-  table_of(active_variant()).checksum_add(state_.data(), data, bytes);
+void RunningDigest::begin(std::uint64_t piece) { table_of(active_variant()).digest_begin(state_, piece); }
+void RunningDigest::add(const void* data, std::size_t bytes) {
+  table_of(active_variant()).digest_add(state_, data, bytes);
 }
-std::uint64_t Checksum::value() const { return table_of(active_variant()).checksum_value(state_.data()); }
+Digest RunningDigest::value() const { return table_of(active_variant()).digest_value(state_); }
+
+std::uint64_t checksum(const void* data, std::size_t bytes) { return table_of(active_variant()).checksum(data, bytes); }
+void Checksum::begin() { table_of(active_variant()).checksum_begin(state_); }
+void Checksum::add(const void* data, std::size_t bytes) {
+  table_of(active_variant()).checksum_add(state_, data, bytes);
+}
+std::uint64_t Checksum::value() const { return table_of(active_variant()).checksum_value(state_); }
 
 }  // namespace hawser::kernels

@@ -20,10 +20,13 @@ struct Table {
   void (*mean[dtype_count])(void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor);
   bool (*all_finite)(const float* data, std::size_t count);
   Digest (*digest)(const void* data, std::size_t bytes, std::uint64_t piece);
+  void (*digest_begin)(HashState& state, std::uint64_t piece);
+  void (*digest_add)(HashState& state, const void* data, std::size_t bytes);
+  Digest (*digest_value)(const HashState& state);
   std::uint64_t (*checksum)(const void* data, std::size_t bytes);
-  void (*checksum_begin)(void* state);
-  void (*checksum_add)(void* state, const void* data, std::size_t bytes);
-  std::uint64_t (*checksum_value)(const void* state);
+  void (*checksum_begin)(HashState& state);
+  void (*checksum_add)(HashState& state, const void* data, std::size_t bytes);
+  std::uint64_t (*checksum_value)(const HashState& state);
 };
 
 extern const Table scalar_table;

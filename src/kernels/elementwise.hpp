@@ -409,6 +409,9 @@ constexpr Table make_table() {
   table.mean[index_of(Dtype::f64)] = mean_float_entry<double, F64>;
   table.all_finite = finite_entry<Isa>;
   table.digest = hash_entry;
+  table.digest_begin = digest_begin_entry;
+  table.digest_add = digest_add_entry;
+  table.digest_value = digest_value_entry;
   table.checksum = checksum_entry;
   table.checksum_begin = checksum_begin_entry;
   table.checksum_add = checksum_add_entry;

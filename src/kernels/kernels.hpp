@@ -71,6 +71,22 @@ struct Digest {
 };
 Digest digest(const void* data, std::size_t bytes, std::uint64_t piece);  // XXH3-128, seeded with `piece`
 
+// What has been hashed of a run of bytes that comes in pieces; at least as large as xxHash's own.
+struct HashState {
+  alignas(64) std::array<std::byte, 640> bytes;
+};
+
+// The same digest of bytes that come one after the other. One thread at a time.
+class RunningDigest {
+ public:
+  void begin(std::uint64_t piece);  // before the first add
+  void add(const void* data, std::size_t bytes);
+  [[nodiscard]] Digest value() const;
+
+ private:
+  HashState state_;
+};
+
 // XXH3-64: of one piece, or of several as one run of bytes (one thread at a time).
 std::uint64_t checksum(const void* data, std::size_t bytes);
 class Checksum {
@@ -79,10 +95,9 @@ class Checksum {
   void begin();
   void add(const void* data, std::size_t bytes);
   [[nodiscard]] std::uint64_t value() const;
-  static constexpr std::size_t state_bytes = 640;  // at least those of xxHash
 
  private:
-  alignas(64) std::array<std::byte, state_bytes> state_;
+  HashState state_;
 };
 
 }  // namespace hawser::kernels

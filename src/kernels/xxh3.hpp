@@ -12,22 +12,27 @@
 namespace hawser::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
+static_assert(sizeof(XXH3_state_t) <= sizeof(HashState) && alignof(XXH3_state_t) <= alignof(HashState));
+XXH3_state_t* xxh3(HashState& state) { return reinterpret_cast<XXH3_state_t*>(&state); }
+const XXH3_state_t* xxh3(const HashState& state) { return reinterpret_cast<const XXH3_state_t*>(&state); }
+
+Digest digest_of(const XXH128_hash_t& hash) { return {hash.high64, hash.low64}; }  // an aggregate: calls no constructor
 Digest hash_entry(const void* data, std::size_t bytes, std::uint64_t piece) {
-  const XXH128_hash_t hash = XXH3_128bits_withSeed(data, bytes, piece);
-  return {hash.high64, hash.low64};  // an aggregate: calls no constructor
+  return digest_of(XXH3_128bits_withSeed(data, bytes, piece));
 }
+void digest_begin_entry(HashState& state, std::uint64_t piece) { XXH3_128bits_reset_withSeed(xxh3(state), piece); }
+void digest_add_entry(HashState& state, const void* data, std::size_t bytes) {
+  // Nothing may have no address, which xxHash 0.8 takes for an error.
+  if (bytes != 0) XXH3_128bits_update(xxh3(state), data, bytes);
+}
+Digest digest_value_entry(const HashState& state) { return digest_of(XXH3_128bits_digest(xxh3(state))); }
 
 std::uint64_t checksum_entry(const void* data, std::size_t bytes) { return XXH3_64bits(data, bytes); }
-
-static_assert(sizeof(XXH3_state_t) <= Checksum::state_bytes && alignof(XXH3_state_t) <= 64);
-void checksum_begin_entry(void* state) { XXH3_64bits_reset(static_cast<XXH3_state_t*>(state)); }
-void checksum_add_entry(void* state, const void* data, std::size_t bytes) {
-  // Nothing may have no address, which xxHash 0.8 takes for an error.
-  if (bytes != 0) XXH3_64bits_update(static_cast<XXH3_state_t*>(state), data, bytes);
+void checksum_begin_entry(HashState& state) { XXH3_64bits_reset(xxh3(state)); }
+void checksum_add_entry(HashState& state, const void* data, std::size_t bytes) {
+  if (bytes != 0) XXH3_64bits_update(xxh3(state), data, bytes);  // likewise
 }
-std::uint64_t checksum_value_entry(const void* state) {
-  return XXH3_64bits_digest(static_cast<const XXH3_state_t*>(state));
-}
+std::uint64_t checksum_value_entry(const HashState& state) { return XXH3_64bits_digest(xxh3(state)); }
 
 }  // namespace
 }  // namespace hawser::kernels

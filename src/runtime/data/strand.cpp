@@ -31,9 +31,11 @@ constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows 
 constexpr int near_window_bytes = 512 << 10;  // of all bulk strands of a way together
 constexpr int near_window_bytes_min = 64 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
-constexpr std::size_t sum_ahead_bytes = 256 << 10;  // while they are in the cache
-constexpr int retransmits_max = 2;                  // of the same bytes; after fewer it may have been chance
-constexpr double pace_step = 0.02;                  // smaller changes are not worth a system call
+constexpr std::size_t sum_ahead_bytes = 256 << 10;       // while they are in the cache
+constexpr std::size_t digested_running_min = 64U << 10;  // less is still in a cache when all of it is there
+constexpr std::size_t digested_at_once = 8U << 10;       // stays in the first cache between copy and digest
+constexpr int retransmits_max = 2;                       // of the same bytes; after fewer it may have been chance
+constexpr double pace_step = 0.02;                       // smaller changes are not worth a system call
 constexpr const char* far_control = "bbr";
 constexpr const char* plain_control = "reno";  // which every kernel has
 constexpr std::int64_t control_ms = 5000;
@@ -416,6 +418,7 @@ bool Strand::read_into_place() {
       n = ::recv(fd_.get(), sink_.dst + sink_.taken, left_, MSG_DONTWAIT);
       if (n > 0) {
         sum_up({sink_.dst + sink_.taken, static_cast<std::size_t>(n)});
+        if (digests_running_) written_.add(sink_.dst + sink_.taken, static_cast<std::size_t>(n));
         sink_.taken += static_cast<std::size_t>(n);
       }
     } else {
@@ -436,10 +439,25 @@ bool Strand::read_into_place() {
 // Under the guard: what stands at the front of the scratch buffer.
 void Strand::reduce_scratch(std::size_t bytes) {
   sink_.save();
-  const std::size_t used = sink_.take({scratch(), bytes});
+  const std::size_t used = fill_sink({scratch(), bytes});
   carried_ = bytes - used;
   if (carried_ > carry_.size()) carried_ = 0;  // a discarding sink that lost its shape: nobody wants these bytes
   std::memcpy(carry_.data(), scratch() + used, carried_);
+}
+
+// Under the guard. What is final is digested while the first cache has it.
+std::size_t Strand::fill_sink(std::span<const std::byte> bytes) {
+  if (!digests_running_ || sink_.mode == Sink::Mode::discard) return sink_.take(bytes);
+  std::size_t used = 0;
+  for (bool whole = true; whole && used < bytes.size();) {
+    const std::span<const std::byte> some = bytes.subspan(used, std::min(bytes.size() - used, digested_at_once));
+    const std::size_t before = sink_.taken;
+    const std::size_t n = sink_.take(some);
+    written_.add(sink_.dst + before * sink_.out_size, (sink_.taken - before) * sink_.out_size);
+    used += n;
+    whole = n == some.size();
+  }
+  return used;
 }
 
 void Strand::feed_sink(std::span<const std::byte> bytes) {
@@ -448,7 +466,7 @@ void Strand::feed_sink(std::span<const std::byte> bytes) {
                        bytes.size() % sink_.in_size == 0;
   if (sink_.mode == Sink::Mode::copy || aligned) {
     sink_.save();
-    sink_.take(bytes);
+    fill_sink(bytes);
     return;
   }
   while (!bytes.empty()) {
@@ -509,6 +527,8 @@ void Strand::begin_frame() {
       if (dropped || (sink.op && sink.op->attempt.load() != sink.attempt)) sink = Sink{};
       sink_ = std::move(sink);
       sink_.dropped = dropped;
+      digests_running_ = sink_.digests && sink_.bytes() >= digested_running_min;
+      if (digests_running_) written_.begin(sink_.piece);
       break;
     }
     case Engine::Verdict::stash:
@@ -589,7 +609,9 @@ void Strand::frame_complete() {
       sink = std::move(sink_);
       sink_ = Sink{};
       if (sink.mode != Sink::Mode::discard && sink.count == 0) sink.save();
-      if (sink.mode != Sink::Mode::discard && sink.digests) digest = sink.digest();
+      if (sink.mode != Sink::Mode::discard && sink.digests) {
+        digest = digests_running_ ? written_.value() : sink.digest();
+      }
     }
     bool taken = true;
     if (sink.mode != Sink::Mode::discard) {

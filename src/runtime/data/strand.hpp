@@ -161,6 +161,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void parse();        // what is in the buffer
   void begin_frame();  // the header is there, or was parked
   void feed(std::span<const std::byte> bytes);
+  std::size_t fill_sink(std::span<const std::byte> bytes);
   void feed_sink(std::span<const std::byte> bytes);
   void reduce_scratch(std::size_t bytes);
   void frame_complete();
@@ -226,8 +227,10 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::int64_t renewed_ms_ = 0;  // when congestion control last began anew
   std::string usual_control_;    // of congestion, before that was changed
   std::atomic<bool> stands_still_{false};
-  kernels::Checksum arriving_;   // of the payload that is read, if it has one
-  std::int64_t unacked_ms_ = 0;  // since when the kernel has bytes that the other end has not acknowledged; 0: none
+  kernels::Checksum arriving_;      // of the payload that is read, if it has one
+  kernels::RunningDigest written_;  // of what the sink has written into place
+  bool digests_running_ = false;    // of a unit that is large
+  std::int64_t unacked_ms_ = 0;     // since when the kernel has bytes that the other end has not acknowledged; 0: none
 
   Reading reading_ = Reading::header;
   std::array<std::byte, 65536> in_;  // as much as a handshake may have read ahead

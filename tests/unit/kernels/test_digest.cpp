@@ -64,7 +64,7 @@ constexpr Golden golden[] = {
 
 }  // namespace
 
-TEST_CASE("digest is XXH3-128 seeded with the piece", "[kernels][digest]") {
+TEST_CASE("digest is XXH3-128 seeded with the piece, in one go or as the bytes come", "[kernels][digest]") {
   for (const Golden& g : golden) {
     const std::vector<unsigned char> data = pattern(g.bytes);
     const Digest got = digest(data.data(), g.bytes, g.piece);
@@ -74,6 +74,15 @@ TEST_CASE("digest is XXH3-128 seeded with the piece", "[kernels][digest]") {
     for (const Variant variant : {Variant::scalar, Variant::avx2, Variant::avx512}) {
       CHECK(hawser::kernels::table_of(variant).digest(data.data(), g.bytes, g.piece) == got);
     }
+    hawser::kernels::RunningDigest running;
+    running.begin(g.piece + 1);
+    running.add("else", 4);
+    running.begin(g.piece);
+    for (std::size_t at = 0, step = 1; at < g.bytes; at += step, step = 3 * step + 1) {
+      running.add(data.data() + at, std::min(step, g.bytes - at));
+    }
+    running.add(nullptr, 0);
+    CHECK(running.value() == got);
   }
   CHECK(digest(nullptr, 0, 0) == Digest{0x99aa06d3014798d8u, 0x6001c324468d497fu});
 }
