@@ -8,8 +8,8 @@ recover, somebody replaces it. Members leave and operations are cancelled meanwh
 in. A place counts only if a process died there.
 
 Without options: every place once in groups of 2, 3 and 4, with operations in place and not; where there is a majority to lose,
-those of view changes once more with a standby. --long: ten times, and all places with a standby. Exit status 1 if a value was
-wrong, a call hung, peers disagreed, or a place was not met; 77 if this build has no kill points.
+those of view changes once more with a standby. --long: ten times, and all places with a standby three times. Exit status 1 if a
+value was wrong, a call hung, peers disagreed, or a place was not met; 77 if this build has no kill points.
 """
 
 import argparse
@@ -85,12 +85,12 @@ def main():
             if problem:
                 print(problem, file=sys.stderr, flush=True)
 
-    times = 10 if options.long else 1
+    times, with_standby = (10, 3) if options.long else (1, 1)
     for size in sizes:
         for placement in PLACEMENTS:
             add(points, size, placement, 0, times, 60 * times)
             if size > 2:
-                add(quorum, size, placement, 1, times, 120 * times)  # a coordinator that dies is away for a while
+                add(quorum, size, placement, 1, with_standby, 180 * with_standby)  # a coordinator that dies is away for a while
 
     failed = [problem for problem in problems if problem]
     print(f"{len(problems)} runs, {len(failed)} failed")
