@@ -71,9 +71,10 @@ struct Digest {
 };
 Digest digest(const void* data, std::size_t bytes, std::uint64_t piece);  // XXH3-128, seeded with `piece`
 
-// What has been hashed of a run of bytes that comes in pieces; at least as large as xxHash's own.
+// What has been hashed of a run of bytes that comes in pieces; at least as large as xxHash's own. Zeros at first:
+// xxHash keeps what it derives from a seed, and would take what an earlier owner of the memory has left for that.
 struct HashState {
-  alignas(64) std::array<std::byte, 640> bytes;
+  alignas(64) std::array<std::byte, 640> bytes{};
 };
 
 // The same digest of bytes that come one after the other. One thread at a time.

@@ -87,6 +87,28 @@ TEST_CASE("digest is XXH3-128 seeded with the piece, in one go or as the bytes c
   CHECK(digest(nullptr, 0, 0) == Digest{0x99aa06d3014798d8u, 0x6001c324468d497fu});
 }
 
+TEST_CASE("a running digest does not depend on what its memory held before", "[kernels][digest]") {
+  using hawser::kernels::RunningDigest;
+  const std::vector<unsigned char> data = pattern(5000);
+  alignas(RunningDigest) std::array<unsigned char, sizeof(RunningDigest)> memory{};
+  auto* const before = new (memory.data()) RunningDigest;
+  before->begin(7);
+  before->add(data.data(), data.size());
+  before->~RunningDigest();
+  // As by others who had some of it meanwhile.
+  for (std::size_t hole = 0; hole + 64 <= memory.size(); hole += 64) {
+    const auto kept = memory;
+    std::fill_n(memory.begin() + static_cast<std::ptrdiff_t>(hole), 64, static_cast<unsigned char>(0x55));
+    auto* const after = new (memory.data()) RunningDigest;
+    after->begin(7);
+    after->add(data.data(), data.size());
+    CAPTURE(hole);
+    CHECK(after->value() == digest(data.data(), data.size(), 7));
+    after->~RunningDigest();
+    memory = kept;
+  }
+}
+
 TEST_CASE("checksum is XXH3-64, in one piece or in several", "[kernels][digest]") {
   struct Sum {
     std::size_t bytes;
