@@ -438,7 +438,9 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     if (group.pending->durable) propose(group, peer.id, actions);
   } else if (group.change.sealing && !above && !group.change_wanted) {
     group.change.replies.erase(peer.id);
-    if (!group.doomed.contains(peer.id)) send(peer.id, wire::Seal{group.term, false}, actions);
+    if (!group.doomed.contains(peer.id) || needs_majority(group)) {
+      send(peer.id, wire::Seal{group.term, false}, actions);
+    }
   } else if (group.change.sealing) {
     start_change(group, actions);
   } else if (hello.sealed || above) {

@@ -80,7 +80,10 @@ void Coordinator::start_change(Group& group, Actions& actions) {
   group.change = Change{true, {}};
   group.term = next_term(group);
   for (const auto& member : group.view.members) {
-    if (!group.doomed.contains(member.peer.id)) send(member.peer.id, wire::Seal{group.term, false}, actions);
+    // Nobody waits for the answers of those who are to go, but where a majority must answer they count.
+    if (!group.doomed.contains(member.peer.id) || needs_majority(group)) {
+      send(member.peer.id, wire::Seal{group.term, false}, actions);
+    }
   }
 }
 
