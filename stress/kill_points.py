@@ -90,7 +90,7 @@ def main():
         for placement in PLACEMENTS:
             add(points, size, placement, 0, times, 60 * times)
             if size > 2:
-                add(quorum, size, placement, 1, with_standby, 180 * with_standby)  # a coordinator that dies is away for a while
+                add(quorum, size, placement, 1, with_standby, 120 * with_standby)  # a coordinator that dies is away for a while
 
     failed = [problem for problem in problems if problem]
     print(f"{len(problems)} runs, {len(failed)} failed")

@@ -108,24 +108,24 @@ run_pytest() {
   count pytest "$status" "$results/pytest.xml"
 }
 
-# run_stress SCRIPT ARGUMENT...: one of stress/, as one test.
-run_stress() {
-  hawser_say "stress: $*"
-  if HAWSER_BIN=$hawser_root/build/release/tools/hawser "$hawser_python" "stress/$1.py" "${@:2}"; then
+# tally COMMAND ARGUMENT...: as one test.
+tally() {
+  if "$@"; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
   fi
 }
 
-# run_simulator: its long form, as one test.
+# run_stress SCRIPT ARGUMENT...: one of stress/.
+run_stress() {
+  hawser_say "stress: $*"
+  HAWSER_BIN=$hawser_root/build/release/tools/hawser tally "$hawser_python" "stress/$1.py" "${@:2}"
+}
+
 run_simulator() {
   hawser_say "a million simulated histories"
-  if build/release/tests/sim/sim --long --jobs 2; then
-    passed=$((passed + 1))
-  else
-    failed=$((failed + 1))
-  fi
+  tally build/release/tests/sim/sim --long --jobs 2
 }
 
 run_fuzz() {
@@ -134,11 +134,7 @@ run_fuzz() {
   while read -r target; do
     [[ -n $target ]] || continue
     hawser_say "fuzzing $target for $fuzz s"
-    if tests/fuzz/run.sh build/fuzz "$fuzz" "$target"; then
-      passed=$((passed + 1))
-    else
-      failed=$((failed + 1))
-    fi
+    tally tests/fuzz/run.sh build/fuzz "$fuzz" "$target"
   done <build/fuzz/fuzz_targets.txt
 }
 

@@ -333,7 +333,7 @@ struct SealReply {
   std::vector<Install> last{};      // none or one: how its view was installed, if asked
   bool operator==(const SealReply&) const = default;
 };
-// coordinator -> members of the old and the new view, unless a store outside has the views: accept this as the next one.
+// coordinator -> members of the old and the new view, unless an outside store has them: accept this as the next view.
 struct Propose {
   Install install;
   bool operator==(const Propose&) const = default;

@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -26,7 +27,9 @@ namespace hawser_test {
 class Starvation {
  public:
   Starvation()
-      : begun_(waits_now()), stolen_ms_(stolen_ms_now()), sleeper_([this](const std::stop_token& end) { watch(end); }) {}
+      : begun_(waits_now()),
+        stolen_ms_(stolen_ms_now()),
+        sleeper_([this](const std::stop_token& end) { watch(end); }) {}
 
   // Since this was made: the waits, in milliseconds, of the `threads` that waited longest together. As many as have to
   // run one after the other until what is measured has come about.
@@ -45,14 +48,19 @@ class Starvation {
  private:
   using Waits = std::map<std::string, std::int64_t>;  // by thread
 
+  static std::optional<std::int64_t> waited_ns(const std::filesystem::path& thread) {
+    std::ifstream file(thread / "schedstat");
+    std::int64_t ran = 0;
+    std::int64_t waited = 0;
+    if (file >> ran >> waited) return waited;
+    return std::nullopt;
+  }
+
   static Waits waits_now() {
     Waits out;
     std::error_code gone;  // threads end meanwhile
     for (std::filesystem::directory_iterator at("/proc/self/task", gone), end; at != end; at.increment(gone)) {
-      std::ifstream file(at->path() / "schedstat");
-      std::int64_t ran = 0;
-      std::int64_t waited = 0;
-      if (file >> ran >> waited) out.emplace(at->path().filename(), waited);
+      if (const auto waited = waited_ns(at->path())) out.emplace(at->path().filename(), *waited);
     }
     return out;
   }
@@ -70,13 +78,7 @@ class Starvation {
   void watch(const std::stop_token& end) {
     constexpr std::chrono::milliseconds step{10};
     constexpr std::chrono::milliseconds usual{20};  // less is what a sleep on a busy machine always has
-    const auto waited = [] {
-      std::ifstream file("/proc/thread-self/schedstat");
-      std::int64_t ran = 0;
-      std::int64_t out = 0;
-      file >> ran >> out;
-      return std::chrono::nanoseconds(out);
-    };
+    const auto waited = [] { return std::chrono::nanoseconds(waited_ns("/proc/thread-self").value_or(0)); };
     std::chrono::nanoseconds before = waited();
     while (!end.stop_requested()) {
       const auto began = std::chrono::steady_clock::now();

@@ -124,7 +124,7 @@ TEST_CASE("strangers' bytes are no data frame header", "[wire][frame]") {
   }
 }
 
-TEST_CASE("begin payloads survive, and every truncation, and any byte more, is an error", "[wire][frame]") {
+TEST_CASE("begin payloads survive: every truncation, and any byte more, is an error", "[wire][frame]") {
   wire_test::Random random(9);
   for (int round = 0; round < 500; ++round) {
     wire::Begin begin;
@@ -177,7 +177,7 @@ TEST_CASE("every parameter changes the check of the parameters", "[wire][frame]"
   CHECK(wire::params_check(params) == static_cast<std::uint32_t>(wire::checksum(bytes)));
 }
 
-TEST_CASE("done payloads survive, and every truncation, and any byte more, is an error", "[wire][frame]") {
+TEST_CASE("done payloads survive: every truncation, and any byte more, is an error", "[wire][frame]") {
   wire_test::Random random(10);
   for (int round = 0; round < 200; ++round) {
     wire::Done done;
@@ -199,7 +199,7 @@ TEST_CASE("done payloads survive, and every truncation, and any byte more, is an
   CHECK(wire::decode_done(bytes).status().text() == "done payload: a list is longer than its limit (byte 16 of 1578)");
 }
 
-TEST_CASE("what a relay frame begins with survives, and every truncation, and any byte more, is an error",
+TEST_CASE("what a relay frame begins with survives: every truncation, and any byte more, is an error",
           "[wire][frame]") {
   wire_test::Random random(12);
   for (int round = 0; round < 500; ++round) {
