@@ -269,6 +269,7 @@ class Coordinator {
   // Views: coordinator_views.cpp.
   void advance(std::uint32_t group_id, const Env& env, Actions& actions);  // as far as it can go
   void start_change(Group& group, Actions& actions);
+  void seal(const Group& group, PeerId id, Actions& actions);
   void doom_stragglers(Group& group);
   void finish_change_if_ready(std::uint32_t group_id, Group& group, const Env& env, Actions& actions);
   void persist(std::uint32_t group_id, Group& group, wire::Install install, Actions& actions);
@@ -298,6 +299,7 @@ class Coordinator {
 
   // Members that come back: coordinator_recovery.cpp.
   void attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
+  void on_departed(ConnId conn, Group& group, const std::string& why, Actions& actions);
   void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
   void add_returning(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);
   void await_absent(std::uint32_t group_id, Group& group, const Env& env);

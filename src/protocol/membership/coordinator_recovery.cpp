@@ -99,13 +99,13 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     const bool behind = hello.view != 0 && hello.view + 1 < group.view.number;
     if ((inside || next) && !behind) return attach(conn, hello, group, env, actions);
     if (hello.view == 0 && !inside) return on_undecided(conn, hello, group, env, actions);
+    const auto& departures = group.last.departures;
+    const auto gone = std::find_if(departures.begin(), departures.end(),
+                                   [&](const wire::Departure& departure) { return departure.id == hello.peer; });
+    if (gone != departures.end() && hello.view + 1 == group.view.number) return on_departed(conn, group, gone->text, actions);
     actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
-    std::string why = "this peer was removed from the group while its connection was broken";
-    for (const wire::Departure& gone : group.last.departures) {
-      if (gone.id == hello.peer) why += ": " + gone.text;
-    }
-    actions.push_back(
-        Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED), std::move(why)}});
+    actions.push_back(Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
+                                              "this peer was removed from the group while its connection was broken"}});
     actions.push_back(Close{conn, "refused"});
     conns_.erase(conn);
     return;
@@ -124,6 +124,14 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
   add_returning(conn, hello, env, actions);
   raise_term(group, hello.promised);
   ask_returning(group, hello.group, actions);
+}
+
+// It has gone with the last view and did not hear so, or lost its connection before it could be told.
+void Coordinator::on_departed(ConnId conn, Group& group, const std::string& why, Actions& actions) {
+  welcome(conn, actions);
+  conns_.erase(conn);
+  group.farewells.push_back({conn, group.last, why});
+  say_farewell(group, actions);
 }
 
 // A newcomer that has accepted a proposal which would make it a member. If a decision is due it may be this one.
@@ -438,9 +446,7 @@ void Coordinator::attach(ConnId conn, const wire::Hello& hello, Group& group, co
     if (group.pending->durable) propose(group, peer.id, actions);
   } else if (group.change.sealing && !above && !group.change_wanted) {
     group.change.replies.erase(peer.id);
-    if (!group.doomed.contains(peer.id) || needs_majority(group)) {
-      send(peer.id, wire::Seal{group.term, false}, actions);
-    }
+    seal(group, peer.id, actions);
   } else if (group.change.sealing) {
     start_change(group, actions);
   } else if (hello.sealed || above) {

@@ -79,12 +79,12 @@ void Coordinator::start_change(Group& group, Actions& actions) {
   group.change_wanted = false;
   group.change = Change{true, {}};
   group.term = next_term(group);
-  for (const auto& member : group.view.members) {
-    // Nobody waits for the answers of those who are to go, but where a majority must answer they count.
-    if (!group.doomed.contains(member.peer.id) || needs_majority(group)) {
-      send(member.peer.id, wire::Seal{group.term, false}, actions);
-    }
-  }
+  for (const auto& member : group.view.members) seal(group, member.peer.id, actions);
+}
+
+// Nobody waits for the answers of those who are to go, but where a majority must answer they count.
+void Coordinator::seal(const Group& group, PeerId id, Actions& actions) {
+  if (!group.doomed.contains(id) || needs_majority(group)) send(id, wire::Seal{group.term, false}, actions);
 }
 
 // Members that others will wait for no longer: all participants that have not entered an operation somebody complained

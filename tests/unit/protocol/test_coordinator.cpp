@@ -422,9 +422,9 @@ TEST_CASE("a coordinator without memory goes on with what one of the members has
   // Who was removed is told why when it comes back, whoever removed it.
   wire::Hello back = returning(3, old.lineage, old.number);
   f.step(Coordinator::Opened{9, "10.0.0.3"}).receive(9, back);
-  REQUIRE(f.got<wire::Refuse>(9).size() == 1);
-  CHECK(f.got<wire::Refuse>(9)[0].text ==
-        "this peer was removed from the group while its connection was broken: no heartbeat for 600 ms");
+  REQUIRE(f.got<wire::Install>(9).size() == 1);
+  CHECK(f.got<wire::Install>(9)[0] == next);
+  CHECK(f.closed.contains(9));
 }
 
 namespace {
@@ -865,6 +865,18 @@ TEST_CASE("where a majority must agree, those who have gone are told so when the
   CHECK(f.got<wire::Install>(1).empty());
   f.receive(2, wire::Installed{number - 1}).receive(3, wire::Installed{number});
   CHECK(f.got<wire::Install>(1).empty());  // half of them, without the first
+  SECTION("nor when it comes again") {
+    wire::Hello again = returning(1, f.machine.view(0)->lineage, number - 1, 2);
+    f.step(Coordinator::Closed{1, "cut off"}).step(Coordinator::Opened{11, "10.0.0.1"}).receive(11, again);
+    CHECK(f.got<wire::Welcome>(11).size() == 1);
+    CHECK(f.got<wire::Refuse>(11).empty());
+    CHECK(f.got<wire::Install>(11).empty());
+    CHECK_FALSE(f.closed.contains(11));
+    f.receive(2, wire::Installed{number});
+    REQUIRE(f.got<wire::Install>(11).size() == 1);
+    CHECK(f.got<wire::Install>(11)[0].departures[0].left);
+    CHECK(f.closed.contains(11));
+  }
   SECTION("by their word") { f.receive(2, wire::Installed{number}); }
   SECTION("by where they are when they come back") {
     wire::Hello back = returning(2, f.machine.view(0)->lineage, number, 2);
