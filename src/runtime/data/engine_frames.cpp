@@ -304,9 +304,14 @@ bool Engine::carries_control(const Link& link, const Strand& strand) {
          std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() == 0; });
 }
 
+// Within a host several strands of one thread would only share its time, and the cache in which what is under way should
+// stay: the first of them carries all.
 bool Engine::carries_bulk(const Link& link, const Strand& strand) {
-  return strand.index() != 0 ||
-         std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() != 0; });
+  return std::none_of(link.strands.begin(), link.strands.end(), [&](const auto& other) {
+    if (other->index() == 0) return false;
+    if (strand.index() == 0) return true;
+    return strand.is_local() && other->index() < strand.index() && &other->thread() == &strand.thread();
+  });
 }
 
 void Engine::wake(Link& link) {
@@ -422,7 +427,7 @@ Engine::Share Engine::on_path(Strand& strand, const io::TcpPath& path) {
   }
   want_strands(link);
   const auto bulk =
-      std::count_if(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() != 0; });
+      std::count_if(link.strands.begin(), link.strands.end(), [&](const auto& s) { return carries_bulk(link, *s); });
   return {link.rope.pace(strand.index()), std::max(1U, static_cast<std::uint32_t>(bulk))};
 }
 

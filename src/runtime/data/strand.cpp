@@ -73,7 +73,7 @@ Strand::Strand(Engine& engine, IoThread& thread, PeerId peer, std::uint32_t inde
       index_(index),
       dialled_(dialled),
       fd_(std::move(fd)),
-      sums_(!is_same_host()),
+      local_(is_same_host()),
       heard_ms_(io::now_ms()),
       sent_ms_(io::now_ms()),
       unsent_(std::move(unsent)) {
@@ -704,9 +704,9 @@ bool Strand::send_some() {
     std::size_t asked = 0;
     std::size_t skip = out_offset_;
     for (OutFrame& frame : out) {
-      if (parts + 3 > std::size(iov) || (sums_ && asked >= sum_ahead_bytes)) break;
+      if (parts + 3 > std::size(iov) || (!local_ && asked >= sum_ahead_bytes)) break;
       const std::span<const std::byte> body = frame.body();
-      if (sums_ && skip == 0 && !body.empty() && frame.header.payload_sum == 0) {
+      if (!local_ && skip == 0 && !body.empty() && frame.header.payload_sum == 0) {
         frame.header.payload_sum = wire::payload_sum(kernels::checksum(body.data(), body.size()));
         frame.bytes = wire::encode_header(frame.header);
       }

@@ -87,7 +87,8 @@ class Strand : public std::enable_shared_from_this<Strand> {
   [[nodiscard]] bool relays() const { return !relayed_from_.is_zero(); }
   [[nodiscard]] std::uint32_t index() const { return index_; }
   [[nodiscard]] bool dialled() const { return dialled_; }
-  [[nodiscard]] IoThread& thread() { return thread_; }
+  [[nodiscard]] bool is_local() const { return local_; }  // both ends are on this host
+  [[nodiscard]] IoThread& thread() const { return thread_; }
 
   // On the io thread.
   void open(uv_loop_t* loop);  // begins to poll and to send
@@ -208,7 +209,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
 
   std::mutex reins_;  // before the engine's; guards everything below but what is said to be guarded otherwise
   io::UniqueFd fd_;
-  const bool sums_;  // payloads are sent with a checksum
+  const bool local_;  // else payloads are sent with a checksum
   std::shared_ptr<Poll> poll_;
   std::uint32_t lent_seen_ = 0;  // when it was last asked whether it dozes for nothing
   bool interest_posted_ = false;

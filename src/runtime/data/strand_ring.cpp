@@ -59,7 +59,7 @@ bool Strand::is_same_host() const {
 }
 
 void Strand::offer_memory() {
-  if (!dialled_ || !engine_.shares_memory() || !is_same_host()) return;
+  if (!dialled_ || !engine_.shares_memory() || !local_) return;
   const std::size_t ring = index_ == 0 ? light_ring_bytes : bulk_ring_bytes;
   auto memory = io::SharedMemory::create(page_bytes + 2 * ring);
   const auto secret = io::random_id();
