@@ -102,7 +102,8 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     const auto& departures = group.last.departures;
     const auto gone = std::find_if(departures.begin(), departures.end(),
                                    [&](const wire::Departure& departure) { return departure.id == hello.peer; });
-    if (gone != departures.end() && hello.view + 1 == group.view.number) return on_departed(conn, group, gone->text, actions);
+    if (gone != departures.end() && hello.view + 1 == group.view.number)
+      return on_departed(conn, group, gone->text, actions);
     actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
     actions.push_back(Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
                                               "this peer was removed from the group while its connection was broken"}});

@@ -304,8 +304,8 @@ bool Engine::carries_control(const Link& link, const Strand& strand) {
          std::none_of(link.strands.begin(), link.strands.end(), [](const auto& s) { return s->index() == 0; });
 }
 
-// Within a host several strands of one thread would only share its time, and the cache in which what is under way should
-// stay: the first of them carries all.
+// Within a host several strands of one thread would only share its time, and the cache in which what is under way
+// should stay: the first of them carries all.
 bool Engine::carries_bulk(const Link& link, const Strand& strand) {
   return std::none_of(link.strands.begin(), link.strands.end(), [&](const auto& other) {
     if (other->index() == 0) return false;

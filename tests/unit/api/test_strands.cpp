@@ -1,7 +1,7 @@
 // Connections that part while they carry data: nothing is lost, nothing begins again, nobody is removed.
 #include <arpa/inet.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -82,6 +82,13 @@ std::vector<int> strands(std::uint16_t coordinator_port) {
   return out;
 }
 
+std::uint64_t bytes_sent(int fd) {
+  tcp_info info{};
+  socklen_t size = sizeof(info);
+  check(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0, "TCP_INFO");
+  return info.tcpi_bytes_acked;
+}
+
 // Until every member has so many strands, all of them connected: the loss of one may not have been noticed yet.
 void await_strands(const std::vector<Comm>& comms, std::uint16_t coordinator_port, std::uint32_t wanted) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
@@ -101,7 +108,8 @@ TEST_CASE("strands part under all_reduces, compressed ones and syncs", "[strands
   const Coordinator coordinator;
   const auto port =
       static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
-  const auto comms = make_group(coordinator, 3, [](hawser_comm_config_t& config) { config.strands = 3; });
+  const auto comms =
+      make_group(coordinator, 3, [](hawser_comm_config_t& config) { config.strands = config.io_threads = 3; });
   std::atomic<bool> over{false};
   std::atomic<int> cut{0};
   std::thread scissors([&] {
@@ -158,6 +166,32 @@ TEST_CASE("strands part under all_reduces, compressed ones and syncs", "[strands
   REQUIRE(cut > 8);
 }
 
+TEST_CASE("within a host the first strand of an io thread carries what is large", "[strands]") {
+  constexpr std::uint32_t bulk = 3;
+  constexpr std::size_t count = 4'000'000;
+  const auto threads = GENERATE(1U, 3U);
+  const Coordinator coordinator;
+  const auto port =
+      static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
+  const auto comms = make_group(coordinator, 2, [&](hawser_comm_config_t& config) {
+    config.strands = bulk;
+    config.io_threads = threads;
+  });
+  await_strands(comms, port, 1 + bulk);
+  for (int op = 0; op < 3; ++op) {
+    in_threads(2, [&](std::uint32_t i) {
+      std::vector<float> data(count, 1.0F);
+      expect(
+          hawser_all_reduce(comms[i].get(), data.data(), data.data(), count, HAWSER_F32, HAWSER_SUM, nullptr, nullptr),
+          HAWSER_OK, "all_reduce");
+      check(data.front() == 2.0F && data.back() == 2.0F, "wrong sum");
+    });
+  }
+  const std::vector<int> ends = strands(port);
+  const auto busy = std::count_if(ends.begin(), ends.end(), [](int fd) { return bytes_sent(fd) > 1'000'000; });
+  CHECK(busy == 2 * threads);  // each connection has two ends here
+}
+
 // The kernel kills each connection in turn, the light ones among them, in the middle of every sort of operation.
 TEST_CASE("any single connection may be killed: results are exact and the strand is replaced", "[strands]") {
   if (!may_kill_connections()) {
@@ -170,7 +204,8 @@ TEST_CASE("any single connection may be killed: results are exact and the strand
   const Coordinator coordinator;
   const auto port =
       static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
-  const auto comms = make_group(coordinator, size, [](hawser_comm_config_t& config) { config.strands = bulk; });
+  const auto comms =
+      make_group(coordinator, size, [](hawser_comm_config_t& config) { config.strands = config.io_threads = bulk; });
   await_strands(comms, port, wanted);
   std::atomic<bool> over{false};
   std::atomic<std::uint64_t> rounds{0};
@@ -261,7 +296,8 @@ TEST_CASE("connections are killed while data waits for the call it belongs to", 
   const Coordinator coordinator;
   const auto port =
       static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
-  const auto comms = make_group(coordinator, 2, [](hawser_comm_config_t& config) { config.strands = wanted - 1; });
+  const auto comms =
+      make_group(coordinator, 2, [](hawser_comm_config_t& config) { config.strands = config.io_threads = wanted - 1; });
   await_strands(comms, port, wanted);
   constexpr std::size_t count = 2'000'000;
   std::vector<float> early(count, 1.0F);
@@ -378,7 +414,7 @@ TEST_CASE("connections come to share memory in the middle of operations", "[stra
     for (std::uint32_t round = 0; round < 30; ++round) {
       hawser_comm_config_t config = config_for(coordinator, size);
       config.group = round;
-      config.strands = 2;
+      config.strands = config.io_threads = 2;
       config.transport = HAWSER_TRANSPORT_AUTO;
       config.op_timeout_ms = 8000;
       const Comm comm(config);
