@@ -90,9 +90,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE(
-    "a member is stopped again and again, each time for less than half of the timeout: that costs its time, no more",
-    "[time]") {
+TEST_CASE("a member stopped again and again for less than half of the timeout costs its time and no more", "[time]") {
   const CoordinatorProcess coordinator(heartbeat_ms, "", "");
   const auto members = start_group(coordinator.address(), 3);
   const Members all = some(members, {0, 1, 2});
