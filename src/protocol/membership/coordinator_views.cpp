@@ -308,11 +308,15 @@ void Coordinator::install(std::uint32_t group_id, Group& group, const Env& env, 
     }
   }
   say_farewell(group, actions);
+  // Whoever came to join a group that is over by now asks again: who may form another one is another question.
+  const bool over = is_over(group);
   std::vector<PeerId> strangers;
   for (const auto& [id, peer] : peers_) {
-    if (peer.group == group_id && peer.phase == Phase::returning) strangers.push_back(id);
+    if (peer.group == group_id && (over || peer.phase == Phase::returning)) strangers.push_back(id);
   }
-  for (const PeerId& id : strangers) turn_away(id, "the proposal it holds was not decided upon", actions);
+  for (const PeerId& id : strangers) {
+    turn_away(id, over ? "all members of the group have gone" : "the proposal it holds was not decided upon", actions);
+  }
   // Members stand where they stood; those who still wait to be let in are asked about again, else members are released.
   group.admission.phase = Admission::Phase::idle;
   if (install.admit_target != 0) group.admission.holding = false;

@@ -892,6 +892,25 @@ TEST_CASE("where a majority must agree, those who have gone are told so when the
   CHECK(f.closed.contains(1));
 }
 
+TEST_CASE("where a majority must agree, who waits for a group that ends is sent away to ask again", "[protocol]") {
+  Fixture f;
+  const auto come = [&](ConnId conn, std::uint32_t min_size) {
+    wire::Hello first = hello(conn, min_size);
+    first.addresses = 2;
+    first.asked = wire::Asked::all_that_answer;
+    f.step(Coordinator::Opened{conn, "10.0.0.1"}).receive(conn, first).receive(conn, wire::Join{"", 4001, 0});
+  };
+  come(1, 1);
+  REQUIRE(f.members() == Ids{1});
+  come(2, 1);
+  CHECK(f.got<wire::Refuse>(2).empty());
+  f.receive(1, wire::Leave{}).answer_seal(1);
+  CHECK(f.members().empty());
+  REQUIRE(f.got<wire::Refuse>(2).size() == 1);
+  CHECK(f.got<wire::Refuse>(2)[0].code == static_cast<std::uint32_t>(Code::NO_COORDINATOR));
+  CHECK(f.closed == std::set<ConnId>{1, 2});
+}
+
 TEST_CASE("a member that comes to another coordinator to say that it leaves has its voice there", "[protocol]") {
   Returning f;
   const wire::View old = under_quorum(view(4, {1, 2}));
