@@ -98,7 +98,13 @@ void Coordinator::on(const Received& event, const Env& env, Actions& actions) {
 
 void Coordinator::on(const Closed& event, const Env& env, Actions& actions) {
   auto it = conns_.find(event.conn);
-  if (it == conns_.end()) return;
+  if (it == conns_.end()) {
+    // It may wait to be told that it has gone; it comes again.
+    for (auto& [id, group] : groups_) {
+      std::erase_if(group.farewells, [&](const Farewell& farewell) { return farewell.conn == event.conn; });
+    }
+    return;
+  }
   std::optional<PeerId> peer = it->second.peer;
   conns_.erase(it);
   if (peer) peer_gone(*peer, event.why, false, env, actions);

@@ -299,6 +299,7 @@ class Coordinator {
 
   // Members that come back: coordinator_recovery.cpp.
   void attach(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
+  void refuse_removed(ConnId conn, const wire::Hello& hello, LineageId lineage, Actions& actions);
   void on_departed(ConnId conn, Group& group, const std::string& why, Actions& actions);
   void on_undecided(ConnId conn, const wire::Hello& hello, Group& group, const Env& env, Actions& actions);
   void add_returning(ConnId conn, const wire::Hello& hello, const Env& env, Actions& actions);

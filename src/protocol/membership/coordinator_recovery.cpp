@@ -83,13 +83,7 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
     // Whoever is further behind than that was removed, or missed what it may not miss.
     const wire::View& logged = group.recovery->logged->view;
     if (hello.view + 1 < logged.number || (hello.view < logged.number && !logged.contains(hello.peer))) {
-      actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
-      actions.push_back(
-          Send{conn, wire::Refuse{logged.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
-                                  "this peer was removed from the group while its connection was broken"}});
-      actions.push_back(Close{conn, "refused"});
-      conns_.erase(conn);
-      return;
+      return refuse_removed(conn, hello, logged.lineage, actions);
     }
   }
   if (!group.recovery) {
@@ -104,12 +98,7 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
                                    [&](const wire::Departure& departure) { return departure.id == hello.peer; });
     if (gone != departures.end() && hello.view + 1 == group.view.number)
       return on_departed(conn, group, gone->text, actions);
-    actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
-    actions.push_back(Send{conn, wire::Refuse{group.view.lineage, static_cast<std::uint32_t>(Code::EXPELLED),
-                                              "this peer was removed from the group while its connection was broken"}});
-    actions.push_back(Close{conn, "refused"});
-    conns_.erase(conn);
-    return;
+    return refuse_removed(conn, hello, group.view.lineage, actions);
   }
   group.recovery->seen_at = env.now;
   group.recovery->addresses = std::max(group.recovery->addresses, std::min(hello.addresses, addresses_max));
@@ -125,6 +114,14 @@ void Coordinator::on_return(ConnId conn, const wire::Hello& hello, const Env& en
   add_returning(conn, hello, env, actions);
   raise_term(group, hello.promised);
   ask_returning(group, hello.group, actions);
+}
+
+void Coordinator::refuse_removed(ConnId conn, const wire::Hello& hello, LineageId lineage, Actions& actions) {
+  actions.push_back(Note{false, fmt::format("refused {}: removed from group {}", hello.name, hello.group)});
+  actions.push_back(Send{conn, wire::Refuse{lineage, static_cast<std::uint32_t>(Code::EXPELLED),
+                                            "this peer was removed from the group while its connection was broken"}});
+  actions.push_back(Close{conn, "refused"});
+  conns_.erase(conn);
 }
 
 // It has gone with the last view and did not hear so, or lost its connection before it could be told.

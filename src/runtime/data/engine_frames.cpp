@@ -307,10 +307,11 @@ bool Engine::carries_control(const Link& link, const Strand& strand) {
 // Within a host several strands of one thread would only share its time, and the cache in which what is under way
 // should stay: the first of them carries all.
 bool Engine::carries_bulk(const Link& link, const Strand& strand) {
+  const bool light = strand.index() == 0;
+  if (!light && !strand.is_local()) return true;
   return std::none_of(link.strands.begin(), link.strands.end(), [&](const auto& other) {
-    if (other->index() == 0) return false;
-    if (strand.index() == 0) return true;
-    return strand.is_local() && other->index() < strand.index() && &other->thread() == &strand.thread();
+    const bool before = other->index() < strand.index() && &other->thread() == &strand.thread();
+    return other->index() != 0 && (light || before);
   });
 }
 

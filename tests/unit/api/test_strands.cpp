@@ -201,11 +201,14 @@ TEST_CASE("any single connection may be killed: results are exact and the strand
   constexpr std::uint32_t size = 3;
   constexpr std::uint32_t bulk = 2;
   constexpr std::uint32_t wanted = (size - 1) * (1 + bulk);  // in a ring of three all are neighbours
+  const auto threads = GENERATE(1U, 2U);                     // with one the second bulk strand stands by
   const Coordinator coordinator;
   const auto port =
       static_cast<std::uint16_t>(std::stoi(coordinator.address().substr(coordinator.address().rfind(':') + 1)));
-  const auto comms =
-      make_group(coordinator, size, [](hawser_comm_config_t& config) { config.strands = config.io_threads = bulk; });
+  const auto comms = make_group(coordinator, size, [threads](hawser_comm_config_t& config) {
+    config.strands = bulk;
+    config.io_threads = threads;
+  });
   await_strands(comms, port, wanted);
   std::atomic<bool> over{false};
   std::atomic<std::uint64_t> rounds{0};

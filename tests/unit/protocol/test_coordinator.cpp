@@ -876,6 +876,8 @@ TEST_CASE("where a majority must agree, those who have gone are told so when the
     REQUIRE(f.got<wire::Install>(11).size() == 1);
     CHECK(f.got<wire::Install>(11)[0].departures[0].left);
     CHECK(f.closed.contains(11));
+    CHECK(f.got<wire::Install>(1).empty());  // that connection is gone
+    return;
   }
   SECTION("by their word") { f.receive(2, wire::Installed{number}); }
   SECTION("by where they are when they come back") {
