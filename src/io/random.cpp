@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
 namespace hawser::io {
 
@@ -27,5 +28,11 @@ Result<Id128> random_id() {
 }
 
 std::int64_t now_ms() { return static_cast<std::int64_t>(uv_hrtime() / 1000000); }
+
+std::int64_t about_now_ms() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+  return std::int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
+}
 
 }  // namespace hawser::io

@@ -303,8 +303,7 @@ Status Engine::start_locked(OpRun& op, const OpCall& call) {
   op.deadline_ms = op.called_ms + call.timeout_ms;
   op.slow_ms = patience_.limit_ms(op.params.kind, op.call.count * op.element());
   op.next_slow_ms = op.called_ms + op.slow_ms;
-  Actions actions;
-  actions.reserve(actions_usual);
+  Orders actions(*this);
   const Critical critical(*this);
   auto key = member_.start(call.tag, op.params, actions);
   if (!key.ok()) return key.status();
@@ -447,7 +446,7 @@ void Engine::enqueue(OpRun& op, OpRun::Unit unit) {
   Link& link = links_[op.participants[op.to(unit.step)]];
   if (op.small) {
     ++op.queued;
-    link.control.push_back(data_frame(op, unit));
+    add_frame(link.control) = data_frame(op, unit);
   } else {
     queue_unit(link, op, unit);
   }
@@ -473,6 +472,12 @@ void Engine::partner_begun(OpRun& op, std::uint32_t rank, double weight) {
 
 void Engine::one_less(OpRun& op) {
   if (--op.remaining == 0) unit_done(op);
+}
+
+OutFrame& Engine::add_frame(Frames& queue) {
+  if (spare_frames_.empty()) return queue.emplace_back();
+  queue.splice(queue.end(), spare_frames_, spare_frames_.begin());
+  return queue.back();
 }
 
 OutFrame Engine::data_frame(OpRun& op, OpRun::Unit unit) {
@@ -530,7 +535,7 @@ void Engine::unit_done(OpRun& op) {
   trace("has its result", op);
   HAWSER_KILL_POINT("op.finished");
   const Critical critical(*this);
-  Actions actions;
+  Orders actions(*this);
   member_.finished(op.key, op.epoch, {op.digest.high, op.digest.low}, actions);
   perform(actions);
   if (without().commit) end_uncommitted(op);
@@ -933,16 +938,20 @@ OpReport Engine::report(const OpRun& op) const {
 }
 
 OpReport Engine::wait(OpRun& op, std::int64_t timeout_ms) {
-  if (!wait_end(op, timeout_ms)) {
-    OpReport pending;
-    pending.status = Status(Code::PENDING, "the operation has not ended yet");
-    return pending;
-  }
-  const Lock lock(mutex_);
-  return report(op);
+  OpRun::Memory unused;  // given back when the mutex is free again
+  Lock lock = when_ended(op, timeout_ms, unused);
+  if (lock.owns_lock()) return report(op);
+  OpReport pending;
+  pending.status = Status(Code::PENDING, "the operation has not ended yet");
+  return pending;
 }
 
 bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
+  OpRun::Memory unused;
+  return when_ended(op, timeout_ms, unused).owns_lock();
+}
+
+Engine::Lock Engine::when_ended(OpRun& op, std::int64_t timeout_ms, OpRun::Memory& unused) {
   if (timeout_ms != 0) drive(op);
   Lock lock(mutex_);
   if (!ops_.empty()) rouse();
@@ -950,7 +959,7 @@ bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
   if (timeout_ms < 0) {
     op.done.wait(lock, ended);
   } else if (!op.done.wait_for(lock, std::chrono::milliseconds(timeout_ms), ended)) {
-    return false;
+    return {};
   }
   HAWSER_KILL_POINT("op.returning");
   if (std::exchange(op.undecoded, false)) {
@@ -963,9 +972,8 @@ bool Engine::wait_end(OpRun& op, std::int64_t timeout_ms) {
     op.done.notify_all();
   }
   op.done.wait(lock, [&] { return !op.decoding; });
-  const OpRun::Memory unused = op.take_memory();  // frames that are not acknowledged yet hold the operation for a while
-  lock.unlock();
-  return true;
+  unused = op.take_memory();  // frames that are not acknowledged yet hold the operation for a while
+  return lock;
 }
 
 void Engine::cancel(OpRun& op) {

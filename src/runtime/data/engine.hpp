@@ -146,6 +146,11 @@ class Engine {
   Verdict on_header(Strand& strand, const wire::FrameHeader& header, Sink& sink, std::string& why);
   bool on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                 std::string& why);
+  // Frames that are here whole, in one turn of the mutex: a Begin or Done, and a unit of an exchange. False: nothing
+  // was done, it is to be read like any other, header first.
+  bool on_small_now(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                    std::string& why);
+  bool on_data(Strand& strand, const wire::FrameHeader& header, std::span<const std::byte> payload, std::string& why);
   // False: these bytes were not taken, and nobody has them: they must come again.
   bool on_unit(Strand& strand, const Sink& sink, const kernels::Digest& digest);
   bool on_stash(Strand& strand, const wire::FrameHeader& header, ByteBuffer payload, std::string& why);
@@ -257,15 +262,19 @@ class Engine {
     static bool take(Engine& engine, const std::shared_ptr<Strand>& strand);
 
    private:
-    static thread_local Driver* current;
-    Engine& engine_;
-    const bool bulk_;  // bulk strands too
-    Driver* const before_;
     struct Lists {
       std::vector<std::shared_ptr<Strand>> scheduled;
       std::vector<std::shared_ptr<Strand>> sending;
     };
-    static thread_local Lists kept;  // empty; memory that the last driver of this thread leaves to the next
+    struct OfThread {
+      Driver* current = nullptr;
+      Lists kept;  // empty; memory that the last driver of this thread leaves to the next
+    };
+    static OfThread& of_thread();
+    Engine& engine_;
+    const bool bulk_;  // bulk strands too
+    OfThread& here_;
+    Driver* const before_;
     Lists lists_;
   };
   void drive(OpRun& op);
@@ -315,6 +324,8 @@ class Engine {
   bool make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink);
   bool make_whole(OpRun& op, const wire::FrameHeader& header, Sink& sink);
   bool take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload);
+  // One more at the end of a queue.
+  OutFrame& add_frame(Frames& queue);
   OutFrame data_frame(OpRun& op, OpRun::Unit unit);
   void send_small(Link& link, wire::FrameHeader header, std::vector<std::uint8_t> payload);
   void queue_unit(Link& link, OpRun& op, OpRun::Unit unit);  // of the current attempt
@@ -324,6 +335,28 @@ class Engine {
   void root_sent(OpRun& op, const OutFrame& frame);
   void book_sent(Strand& strand, Frames& frames);
   void taken_in(Strand& strand, std::size_t bytes);
+  bool take_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                  std::string& why);
+  // Orders of the machine, to be performed at once. Keeps its memory for the next; those within it have their own.
+  class Orders {
+   public:
+    explicit Orders(Engine& engine) : engine_(engine), actions_(std::exchange(engine.spare_actions_, {})) {
+      actions_.reserve(usual);
+    }
+    ~Orders() {
+      actions_.clear();
+      engine_.spare_actions_ = std::move(actions_);
+    }
+    Orders(const Orders&) = delete;
+    Orders& operator=(const Orders&) = delete;
+    operator Actions&() { return actions_; }  // NOLINT(google-explicit-constructor,hicpp-explicit-conversions)
+
+   private:
+    static constexpr std::size_t usual = 6;  // room is made for as many before anything is changed
+    Engine& engine_;
+    Actions actions_;
+  };
+  [[nodiscard]] bool is_here(const Strand& strand, const wire::FrameHeader& header) const;
   void acknowledged(Strand& strand, std::uint32_t count);
   void wake(Link& link);
   static std::size_t eager_limit(const Link& link);
@@ -366,6 +399,8 @@ class Engine {
   void name_slow(OpRun& op, std::int64_t now);
   [[nodiscard]] std::int64_t first_deadline(const OpRun& op) const;
   [[nodiscard]] std::string who(PeerId id) const;
+  // With the mutex, when it has ended, and then with what it needs no more; without it when that took longer.
+  Lock when_ended(OpRun& op, std::int64_t timeout_ms, OpRun::Memory& unused);
   OpReport report(const OpRun& op) const;
   OpRun* find(const wire::OpKey& key);
   // One of those that have bulk strands; any number.
@@ -397,6 +432,8 @@ class Engine {
     std::map<PeerId, double> peers;
   };
   std::map<wire::OpKey, Begun> begun_;
+  Actions spare_actions_;
+  Frames spare_frames_;  // empty; memory that those which are acknowledged leave to the next
   std::deque<ControlTask> tasks_;
   bool kicked_ = false;
   bool joined_ = false;

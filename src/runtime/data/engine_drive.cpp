@@ -24,11 +24,18 @@ constexpr std::int64_t patience_us_max = 5000;
 
 }  // namespace
 
-thread_local Engine::Driver* Engine::Driver::current = nullptr;
-thread_local Engine::Driver::Lists Engine::Driver::kept;
+// To find what belongs to a thread takes a call from a shared library.
+Engine::Driver::OfThread& Engine::Driver::of_thread() {
+  static thread_local OfThread here;
+  return here;
+}
 
 Engine::Driver::Driver(Engine& engine, bool bulk)
-    : engine_(engine), bulk_(bulk), before_(std::exchange(current, this)), lists_(std::exchange(kept, {})) {}
+    : engine_(engine),
+      bulk_(bulk),
+      here_(of_thread()),
+      before_(std::exchange(here_.current, this)),
+      lists_(std::exchange(here_.kept, {})) {}
 
 Engine::Driver::~Driver() {
   try {
@@ -38,11 +45,12 @@ Engine::Driver::~Driver() {
   }
   lists_.scheduled.clear();
   lists_.sending.clear();
-  kept = std::move(lists_);
-  current = before_;
+  here_.kept = std::move(lists_);
+  here_.current = before_;
 }
 
 bool Engine::Driver::take(Engine& engine, const std::shared_ptr<Strand>& strand) {
+  Driver* const current = of_thread().current;
   if (current == nullptr || &current->engine_ != &engine || (strand->index() != 0 && !current->bulk_)) return false;
   current->lists_.scheduled.push_back(strand);
   return true;
@@ -54,11 +62,7 @@ void Engine::Driver::send() {
   while (!scheduled.empty()) {
     sending.clear();
     sending.swap(scheduled);
-    {
-      const Lock lock(engine_.mutex_);
-      for (const auto& strand : sending) strand->shared.scheduled = false;
-    }
-    for (const auto& strand : sending) strand->resume();
+    for (const auto& strand : sending) strand->resume();  // fill() says that it is no longer scheduled
   }
 }
 

@@ -21,6 +21,7 @@ constexpr std::uint32_t ack_frames = 8;         // acknowledged together, so tha
 constexpr std::uint64_t ack_bytes = 1U << 20;   // or when so much came
 constexpr std::size_t fill_bytes = 512U << 10;  // handed to a strand at once
 constexpr std::size_t fill_frames = 16;
+constexpr std::size_t spare_frames_max = 64;
 
 void pass_sent([[maybe_unused]] wire::FrameType type) {
   switch (type) {
@@ -130,11 +131,53 @@ Engine::Verdict Engine::on_header(Strand& strand, const wire::FrameHeader& heade
   return Verdict::stash;
 }
 
+// Frames of a view that is not installed here yet are for on_header, which parks them.
+bool Engine::is_here(const Strand& strand, const wire::FrameHeader& header) const {
+  const wire::View& view = member_.view();
+  return !strand.shared.lost && header.epoch <= view.epoch && header.key.generation <= view.generation;
+}
+
+bool Engine::on_small_now(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                          std::string& why) {
+  const Lock lock(mutex_);
+  if (!is_here(strand, header)) return false;
+  strand.shared.parked = false;
+  take_small(strand, header, payload, why);
+  return true;
+}
+
+// Only the first copy of a unit, and only of an exchange: nothing else can be writing what it writes.
+bool Engine::on_data(Strand& strand, const wire::FrameHeader& header, std::span<const std::byte> payload,
+                     std::string& why) {
+  const Lock lock(mutex_);
+  if (!is_here(strand, header) || header.epoch != member_.view().epoch) return false;
+  OpRun* const op = find(header.key);
+  if (op == nullptr || op->restoring || !op->laid_out || !op->exchange || op->resent || header.check != op->check) {
+    return false;
+  }
+  if (!wanted(*op, strand.peer(), header, why)) {
+    why.clear();
+    return false;
+  }
+  if (op->receiving[op->unit_index(header.slice, header.step)] != nullptr) return false;
+  strand.shared.parked = false;
+  const auto keep = op->shared_from_this();
+  taken_in(strand, payload.size());
+  op->partners[op->from(header.step)].data_ms = io::about_now_ms();
+  (void)take_whole(*op, header, payload);
+  return true;
+}
+
 bool Engine::on_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                       std::string& why) {
   const Lock lock(mutex_);
+  return take_small(strand, header, payload, why);
+}
+
+bool Engine::take_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
+                        std::string& why) {
   taken_in(strand, payload.size());
-  Actions actions;
+  Orders actions(*this);
   if (header.type == wire::FrameType::done) {
     auto done = wire::decode_done(payload);
     if (!done.ok()) {
@@ -181,7 +224,7 @@ bool Engine::on_unit(Strand& strand, const Sink& sink, const kernels::Digest& di
   if (!current) return true;
   if (taken_over) return op.received[unit] != 0;
   op.bytes_received += bytes;
-  op.partners[op.from(sink.step)].data_ms = io::now_ms();
+  op.partners[op.from(sink.step)].data_ms = io::about_now_ms();
   if (sink.digests) op.digest.combine(digest);
   complete_unit(op, sink.slice, sink.step);
   return true;
@@ -253,12 +296,18 @@ void Engine::taken_in(Strand& strand, std::size_t bytes) {
 void Engine::acknowledged(Strand& strand, std::uint32_t count) {
   const auto link = links_.find(strand.peer());
   for (; count > 0 && !strand.shared.unacked.empty(); --count) {
-    const OutFrame& frame = strand.shared.unacked.front();
+    OutFrame& frame = strand.shared.unacked.front();
     if (frame.op && frame.op->attempt.load() == frame.attempt && frame.op->is_wide(frame.step)) {
       frame.op->wide.erase(frame.op->unit_index(frame.slice, frame.step));
     }
     if (link != links_.end()) passed(link->second, frame);
-    strand.shared.unacked.pop_front();
+    frame = {};
+    auto& unacked = strand.shared.unacked;
+    if (spare_frames_.size() < spare_frames_max) {
+      spare_frames_.splice(spare_frames_.end(), unacked, unacked.begin());
+    } else {
+      unacked.pop_front();
+    }
   }
 }
 
@@ -330,12 +379,11 @@ void Engine::wake(Link& link) {
 }
 
 void Engine::send_small(Link& link, wire::FrameHeader header, std::vector<std::uint8_t> payload) {
-  OutFrame frame;
+  OutFrame& frame = add_frame(link.control);
   frame.header = header;
   frame.header.length = static_cast<std::uint32_t>(payload.size());
   frame.small = std::move(payload);
   frame.bytes = wire::encode_header(frame.header);
-  link.control.push_back(std::move(frame));
   wake(link);
 }
 
@@ -354,6 +402,7 @@ void Engine::queue_unit(Link& link, OpRun& op, OpRun::Unit unit) {
 
 bool Engine::fill(Strand& strand, Frames& sent) {
   const Lock lock(mutex_);
+  strand.shared.scheduled = false;
   book_sent(strand, sent);
   if (strand.shared.lost) return false;
   auto it = links_.find(strand.peer());
@@ -377,7 +426,7 @@ bool Engine::fill(Strand& strand, Frames& sent) {
     while (!link.bulk.empty() && strand.out.size() < fill_frames && bytes < fill_bytes) {
       const auto [op, unit] = std::move(link.bulk.begin()->second);
       link.bulk.erase(link.bulk.begin());
-      strand.out.push_back(data_frame(*op, unit));
+      add_frame(strand.out) = data_frame(*op, unit);
       bytes += strand.out.back().payload.size();
     }
   }

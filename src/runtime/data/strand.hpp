@@ -160,6 +160,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool read_into_place();
   bool got(ssize_t bytes);
   void parse();        // what is in the buffer
+  std::size_t take_at_once(std::span<const std::byte> ahead);
   void begin_frame();  // the header is there, or was parked
   void feed(std::span<const std::byte> bytes);
   std::size_t fill_sink(std::span<const std::byte> bytes);

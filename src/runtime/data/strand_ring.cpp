@@ -214,7 +214,11 @@ bool Strand::read_chunk() {
     }
     header_ = header.value();
     padding_ = ring_padding(header_.length);
-    begin_frame();
+    if (const std::size_t n = take_at_once(ready.subspan(used)); n != 0) {
+      used += n + padding_;
+    } else {
+      begin_frame();
+    }
   } else {
     const std::size_t n = std::min({ready.size(), left_, chunk_bytes});
     const bool is_last = n == left_;
@@ -235,7 +239,7 @@ void Strand::read_ring() {
       continue;
     }
     if (taken == 0) {
-      heard_ms_ = io::now_ms();
+      heard_ms_ = io::about_now_ms();
       ++reads_;
     }
     taken += chunk_bytes;

@@ -1,6 +1,7 @@
 // A member beside a peer that a test plays byte by byte: in which order connections are read is said here, not left to
 // chance. Whatever comes over a strand costs that strand at most: the operation ends with the right sum.
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <future>
 #include <memory>
@@ -75,11 +76,14 @@ class Pair {
     CHECK(report.attempts == 1);
     CHECK(report.view == peer_.view().number);
     CHECK((result_ == reduce.sum()));
-    bool right = true;
-    for (std::size_t i = 0; i < result_.size(); ++i) right = right && result_[i] == of_member(i) + of_peer(i);
-    CHECK(right);
+    CHECK(is_sum());
   }
   Status wait() { return member_->engine().wait(*op_, -1).status; }
+  [[nodiscard]] bool is_sum() const {
+    bool right = true;
+    for (std::size_t i = 0; i < result_.size(); ++i) right = right && result_[i] == of_member(i) + of_peer(i);
+    return right;
+  }
   [[nodiscard]] bool untouched() const { return result_ == input_; }
 
  private:
@@ -587,6 +591,175 @@ TEST_CASE("a light strand is given up for what is said over it, and the next one
   pair.finish(reduce);
   CHECK_FALSE(next->ended());
   CHECK_FALSE(usual->ended());
+}
+
+namespace {
+
+// The peer's half of one exchange: its frames, once the member has sent its own.
+struct SmallReduce {
+  wire::FrameHeader data;
+  Bytes payload;
+  wire::FrameHeader done;
+  Bytes verdict;
+
+  SmallReduce(ScriptedPeer& peer, std::size_t count) {
+    const std::vector<float> input = made(count, of_peer);
+    payload.resize(count * sizeof(float));
+    std::memcpy(payload.data(), input.data(), payload.size());
+    std::vector<float> sum = made(count, of_member);
+    for (std::size_t i = 0; i < count; ++i) sum[i] += input[i];
+
+    data = await_data(peer);  // the other one's differs in nothing
+    REQUIRE(data.length == payload.size());
+    data.payload_sum = wire::payload_sum(wire::checksum(payload));
+    kernels::Digest digest;
+    digest.low = data.check;
+    digest.combine(kernels::digest(reinterpret_cast<const std::byte*>(sum.data()), payload.size(), 0));
+    verdict = wire::encode_done({{digest.high, digest.low}, {}});
+    done.type = wire::FrameType::done;
+    done.epoch = data.epoch;
+    done.key = data.key;
+    done.length = static_cast<std::uint32_t>(verdict.size());
+  }
+  [[nodiscard]] Bytes bytes() const {
+    Bytes out;
+    const auto add = [&](const auto& part) { out.insert(out.end(), part.begin(), part.end()); };
+    add(wire::encode_header(data));
+    add(payload);
+    add(wire::encode_header(done));
+    add(verdict);
+    return out;
+  }
+
+ private:
+  static wire::FrameHeader await_data(ScriptedPeer& peer) {
+    const auto limit = Clock::now() + op_patience;
+    while (Clock::now() < limit) {
+      for (const auto& strand : peer.strands()) {
+        for (const ReadFrame& frame : strand->read()) {
+          if (frame.header.type == wire::FrameType::data) return frame.header;
+        }
+      }
+      peer.wait(patience);
+    }
+    FAIL("the member sends nothing");
+    return {};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the frames of a small operation come together or in pieces", "[scripted]") {
+  Pair pair;
+  ScriptedPeer& peer = pair.peer();
+  const auto light = peer.strands().front();
+  // The largest is not read at one go.
+  for (const std::size_t count : {std::size_t{1}, std::size_t{1000}, std::size_t{10000}}) {
+    const std::size_t whole = count * sizeof(float);
+    const std::size_t head = wire::frame_header_bytes;
+    // Within the header, behind it, within the payload, behind it, and in the Done likewise; 0: not at all.
+    for (const std::size_t cut : {std::size_t{0}, std::size_t{10}, head, head + whole / 2, head + whole,
+                                  head + whole + 10, head + whole + head, head + whole + head + 5}) {
+      CAPTURE(count, cut);
+      pair.start(count, true);
+      const SmallReduce reduce(peer, count);
+      const Bytes bytes = reduce.bytes();
+      light->count(std::nullopt);
+      light->count(std::nullopt);
+      if (cut != 0) say(light, {bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(cut)});
+      light->send(std::span(bytes).subspan(cut));
+      const Status status = pair.wait();
+      INFO(status.text());
+      REQUIRE(status.ok());
+      CHECK(pair.is_sum());
+    }
+  }
+  CHECK_FALSE(light->ended());
+}
+
+TEST_CASE("a short frame that must not be taken is not", "[scripted]") {
+  constexpr std::size_t few = 16;
+  Pair pair;
+  ScriptedPeer& peer = pair.peer();
+  bool ends = true;
+  std::function<void(SmallReduce&, ScriptedStrand&)> play;
+  SECTION("damaged data") {
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      Bytes bytes = reduce.bytes();
+      bytes[wire::frame_header_bytes] ^= 1;
+      strand.send(bytes);
+    };
+  }
+  SECTION("a damaged Done") {
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      wire::FrameHeader done = reduce.done;
+      done.payload_sum = wire::payload_sum(wire::checksum(reduce.verdict)) ^ 2;
+      send(strand, done, reduce.verdict);
+    };
+  }
+  SECTION("a Done that cannot be read") {
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) { send(strand, reduce.done, garbage(17)); };
+  }
+  SECTION("data of another length") {
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      wire::FrameHeader data = reduce.data;
+      data.payload_sum = 0;
+      send(strand, data, garbage(reduce.payload.size() - sizeof(float)));
+    };
+  }
+  SECTION("data of an epoch that is over") {
+    ends = false;
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      wire::FrameHeader data = reduce.data;
+      data.payload_sum = 0;
+      --data.epoch;
+      send(strand, data, garbage(reduce.payload.size()));
+    };
+  }
+  SECTION("a Done of an epoch that is over") {
+    ends = false;
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      wire::FrameHeader done = reduce.done;
+      --done.epoch;
+      send(strand, done, wire::encode_done({{1, 2}, {}}));
+    };
+  }
+  SECTION("data of a call with other parameters") {
+    ends = false;
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      wire::FrameHeader data = reduce.data;
+      data.payload_sum = 0;
+      data.check ^= 1;
+      send(strand, data, garbage(reduce.payload.size()));
+    };
+  }
+  SECTION("data that is here already, with other bytes") {
+    ends = false;
+    play = [](SmallReduce& reduce, ScriptedStrand& strand) {
+      send(strand, reduce.data, reduce.payload);
+      wire::FrameHeader data = reduce.data;
+      data.payload_sum = 0;
+      send(strand, data, garbage(reduce.payload.size()));
+    };
+  }
+  pair.start(few, true);
+  SmallReduce reduce(peer, few);
+  const auto first = peer.strands().front();
+  play(reduce, *first);
+  first->await_taken();
+  const auto strand = ends ? peer.open(0) : first;
+  strand->count(std::nullopt);
+  strand->count(std::nullopt);
+  strand->send(reduce.bytes());
+  const Status status = pair.wait();
+  INFO(status.text());
+  REQUIRE(status.ok());
+  CHECK(pair.is_sum());
+  const auto limit = Clock::now() + op_patience;
+  do {
+    first->read();
+  } while (ends && !first->ended() && Clock::now() < limit && peer.wait(patience));
+  CHECK(first->ended() == ends);
 }
 
 TEST_CASE("a second Done with another digest ends the operation as diverged, and nothing else", "[scripted]") {
