@@ -335,6 +335,7 @@ class Engine {
   void root_sent(OpRun& op, const OutFrame& frame);
   void book_sent(Strand& strand, Frames& frames);
   void taken_in(Strand& strand, std::size_t bytes);
+  static OutFrame acknowledgement(Strand& strand);
   bool take_small(Strand& strand, const wire::FrameHeader& header, std::span<const std::uint8_t> payload,
                   std::string& why);
   // Orders of the machine, to be performed at once. Keeps its memory for the next; those within it have their own.

@@ -17,8 +17,11 @@
 namespace hawser::runtime {
 namespace {
 
-constexpr std::uint32_t ack_frames = 8;         // acknowledged together, so that small operations cost no extra frames
-constexpr std::uint64_t ack_bytes = 1U << 20;   // or when so much came
+// Frames are acknowledged together. Over TCP that goes with what is sent anyway, for a system call of its own costs
+// more than all of the rest; in shared memory it is said at once, while this end waits.
+constexpr std::uint64_t ack_frames = 8;
+constexpr std::uint64_t ack_frames_alone = 64;  // when nothing is sent
+constexpr std::uint64_t ack_bytes = 1U << 20;   // when so much came
 constexpr std::size_t fill_bytes = 512U << 10;  // handed to a strand at once
 constexpr std::size_t fill_frames = 16;
 constexpr std::size_t spare_frames_max = 64;
@@ -283,14 +286,20 @@ void Engine::taken_in(Strand& strand, std::size_t bytes) {
   ++strand.shared.frames_in;
   strand.shared.bytes_in += bytes;
   if (strand.shared.lost) return;
-  if (strand.shared.frames_in - strand.shared.acked_in < ack_frames && strand.shared.bytes_in < ack_bytes) return;
+  const std::uint64_t limit = strand.reads_memory() ? ack_frames : ack_frames_alone;
+  if (strand.shared.unanswered() < limit && strand.shared.bytes_in < ack_bytes) return;
+  strand.push(acknowledgement(strand));
+  schedule(strand);
+}
+
+OutFrame Engine::acknowledgement(Strand& strand) {
   OutFrame frame;
   frame.header.type = wire::FrameType::ack;
-  frame.header.check = static_cast<std::uint32_t>(strand.shared.frames_in - strand.shared.acked_in);
+  frame.header.check = static_cast<std::uint32_t>(strand.shared.unanswered());
+  frame.bytes = wire::encode_header(frame.header);
   strand.shared.acked_in = strand.shared.frames_in;
   strand.shared.bytes_in = 0;
-  strand.push(std::move(frame));
-  schedule(strand);
+  return frame;
 }
 
 void Engine::acknowledged(Strand& strand, std::uint32_t count) {
@@ -431,7 +440,9 @@ bool Engine::fill(Strand& strand, Frames& sent) {
     }
   }
   strand.shared.idle = strand.out.empty();
-  return !strand.out.empty();
+  if (strand.out.empty()) return false;
+  if (strand.shared.unanswered() >= ack_frames) strand.out.push_back(acknowledgement(strand));
+  return true;
 }
 
 void Engine::on_sent(Strand& strand, Frames& frames) {

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "kernels/kernels.hpp"
 #include "plan/schedule.hpp"
@@ -29,6 +30,8 @@ class Exchange {
   kernels::Digest reduce();
   // The operation has committed: the result goes to the user.
   void commit() const;
+  // When it is over, however.
+  [[nodiscard]] ByteBuffer take_memory() { return std::exchange(memory_, {}); }
 
  private:
   [[nodiscard]] std::size_t element() const { return dtype_size(buffers_.dtype); }

@@ -136,6 +136,7 @@ bool OpRun::restore_some() {
 OpRun::Memory OpRun::take_memory() {
   Memory memory;
   memory.snapshot = std::exchange(snapshot, {});
+  if (exchange) memory.exchange = exchange->take_memory();
   memory.wide = std::exchange(wide, {});
   if (coded) memory.coded = coded->take_memory();
   return memory;

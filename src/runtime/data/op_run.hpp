@@ -221,6 +221,7 @@ struct OpRun : std::enable_shared_from_this<OpRun> {
   // thread that waits, not under the engine's mutex.
   struct Memory {
     ByteBuffer snapshot;
+    ByteBuffer exchange;
     std::map<std::uint64_t, std::unique_ptr<float[]>> wide;
     TwoShot::Memory coded;
   };

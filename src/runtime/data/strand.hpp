@@ -137,10 +137,11 @@ class Strand : public std::enable_shared_from_this<Strand> {
     std::uint64_t frames_in = 0;  // tracked frames taken in
     std::uint64_t bytes_in = 0;   // since the last ack
     std::uint64_t acked_in = 0;   // of them, acknowledged
-    std::size_t stashing = 0;     // bytes of the frame that is being stashed
-    bool idle = true;             // has nothing to send and will be woken
-    bool scheduled = false;       // in its thread's list
-    bool parked = false;          // holds a frame for a view that is not installed here yet
+    [[nodiscard]] std::uint64_t unanswered() const { return frames_in - acked_in; }
+    std::size_t stashing = 0;  // bytes of the frame that is being stashed
+    bool idle = true;          // has nothing to send and will be woken
+    bool scheduled = false;    // in its thread's list
+    bool parked = false;       // holds a frame for a view that is not installed here yet
     bool lost = false;
     bool closing = false;
   } shared;
@@ -159,7 +160,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   bool read_into_buffer();  // false: nothing more to read now
   bool read_into_place();
   bool got(ssize_t bytes);
-  void parse();        // what is in the buffer
+  void parse();  // what is in the buffer
   std::size_t take_at_once(std::span<const std::byte> ahead);
   void begin_frame();  // the header is there, or was parked
   void feed(std::span<const std::byte> bytes);

@@ -777,8 +777,8 @@ TEST_CASE("a second Done with another digest ends the operation as diverged, and
     const wire::Digest128 right = reduce.digest();
     const wire::Digest128 other{right.high, right.low + 1};
     reduce.say_done(right);
-    // So often that the member says that it has heard it; it acknowledges eight frames together.
-    for (int i = 0; i < 8; ++i) reduce.say_done(other);
+    // So often that the member says that it has heard it; with nothing else to say, it acknowledges 64 frames together.
+    for (int i = 0; i < 64; ++i) reduce.say_done(other);
     const std::size_t said = light->unacknowledged().size();
     REQUIRE(reduce.until([&] { return light->unacknowledged().size() < said; }, true, op_patience));
     reduce.due(unit);
