@@ -15,7 +15,7 @@ namespace hawser::runtime {
 namespace {
 
 constexpr std::size_t driven_strands_max = 32;      // asking more of them in turn takes longer than being woken
-constexpr std::size_t driven_bytes_max = 1U << 20;  // of an operation: to be woken costs nothing beside more
+constexpr std::size_t driven_bytes_max = 4U << 20;  // of an operation: to be woken costs little beside more
 constexpr std::uint32_t turns_max = 200;            // without news: about what it costs to sleep and be woken
 constexpr std::uint32_t turns_min = 8;
 constexpr std::uint32_t failures_max = 16;  // then it is tried again whether patience helps
