@@ -25,8 +25,8 @@ namespace {
 constexpr std::size_t read_bytes_per_event = 1U << 20;
 constexpr std::size_t sends_per_event = 8;
 constexpr std::size_t frames_per_send = 16;
-constexpr std::size_t read_ahead_bytes =
-    16384;                            // of what follows a header: small frames together, large ones not copied twice
+constexpr std::size_t read_ahead_bytes = 16384;  // where no large frame is under way: small ones together
+constexpr std::size_t read_behind_bytes = 512;   // of what follows a large one: the next header, and little to copy
 constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows of the way
 constexpr int near_window_bytes = 512 << 10;  // of all bulk strands of a way together
 constexpr int near_window_bytes_min = 64 << 10;
@@ -402,29 +402,40 @@ bool Strand::read_into_buffer() {
   return full;  // a short read means that the socket is empty
 }
 
+// Straight to where the payload goes, and the next header with it. Gives what is there of the payload; the buffer was
+// empty.
+ssize_t Strand::receive(std::byte* place, std::size_t size) {
+  iovec parts[] = {{place, size}, {in_.data(), read_behind_bytes}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = size == left_ ? 2 : 1;
+  const ssize_t n = ::recvmsg(fd_.get(), &message, MSG_DONTWAIT);
+  in_begin_ = in_end_ = 0;
+  if (n <= static_cast<ssize_t>(size)) return n;
+  in_end_ = static_cast<std::size_t>(n) - size;
+  return static_cast<ssize_t>(size);
+}
+
 bool Strand::read_into_place() {
-  if (reading_ == Reading::stash) {
-    const ssize_t n = ::recv(fd_.get(), stash_.data() + (stash_.size() - left_), left_, MSG_DONTWAIT);
-    if (!got(n)) return false;
-    sum_up({stash_.data() + (stash_.size() - left_), static_cast<std::size_t>(n)});
-    left_ -= static_cast<std::size_t>(n);
-    if (left_ == 0) frame_complete();
-    return true;
-  }
   ssize_t n = 0;
-  {
+  if (reading_ == Reading::stash) {
+    std::byte* const place = stash_.data() + (stash_.size() - left_);
+    n = receive(place, left_);
+    if (n > 0) sum_up({place, static_cast<std::size_t>(n)});
+  } else {
     const std::lock_guard hold(guard);
     if (sink_.mode == Sink::Mode::copy) {
       sink_.save();
-      n = ::recv(fd_.get(), sink_.dst + sink_.taken, left_, MSG_DONTWAIT);
+      std::byte* const place = sink_.dst + sink_.taken;
+      n = receive(place, left_);
       if (n > 0) {
-        sum_up({sink_.dst + sink_.taken, static_cast<std::size_t>(n)});
-        if (digests_running_) written_.add(sink_.dst + sink_.taken, static_cast<std::size_t>(n));
+        sum_up({place, static_cast<std::size_t>(n)});
+        if (digests_running_) written_.add(place, static_cast<std::size_t>(n));
         sink_.taken += static_cast<std::size_t>(n);
       }
     } else {
       std::memcpy(scratch(), carry_.data(), carried_);
-      n = ::recv(fd_.get(), scratch() + carried_, std::min(left_, scratch_bytes - carried_), MSG_DONTWAIT);
+      n = receive(scratch() + carried_, std::min(left_, scratch_bytes - carried_));
       if (n > 0) {
         sum_up({scratch() + carried_, static_cast<std::size_t>(n)});
         reduce_scratch(carried_ + static_cast<std::size_t>(n));
@@ -434,6 +445,7 @@ bool Strand::read_into_place() {
   if (!got(n)) return false;
   left_ -= static_cast<std::size_t>(n);
   if (left_ == 0) frame_complete();
+  parse();
   return true;
 }
 

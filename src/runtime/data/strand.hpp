@@ -159,6 +159,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void read_connection();
   bool read_into_buffer();  // false: nothing more to read now
   bool read_into_place();
+  ssize_t receive(std::byte* place, std::size_t size);
   bool got(ssize_t bytes);
   void parse();  // what is in the buffer
   std::size_t take_at_once(std::span<const std::byte> ahead);
