@@ -17,7 +17,7 @@ namespace hawser::runtime {
 class Engine;
 class Strand;
 
-inline constexpr std::size_t scratch_bytes = 256U << 10;  // half of a small second-level cache
+inline constexpr std::size_t scratch_bytes = 256U << 10;  // a unit: half of a small second-level cache, and few calls
 
 class IoThread {
  public:

@@ -27,8 +27,8 @@ constexpr std::size_t sends_per_event = 8;
 constexpr std::size_t frames_per_send = 16;
 constexpr std::size_t read_ahead_bytes = 16384;  // where no large frame is under way: small ones together
 constexpr std::size_t read_behind_bytes = 512;   // of what follows a large one: the next header, and little to copy
-constexpr std::int64_t path_ms = 25;  // between looks at what the kernel knows of the way
-constexpr int near_window_bytes = 512 << 10;  // of all bulk strands of a way together
+constexpr std::int64_t path_ms = 25;             // between looks at what the kernel knows of the way
+constexpr int near_window_bytes = 512 << 10;     // of all bulk strands of a way together
 constexpr int near_window_bytes_min = 64 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
 constexpr std::size_t sum_ahead_bytes = 256 << 10;       // while they are in the cache
@@ -185,11 +185,11 @@ void Strand::give_back() { --readers_; }
 bool Strand::read_now() {
   const std::unique_lock hold(reins_, std::try_to_lock);
   if (!hold.owns_lock() || closed_ || !poll_ || reading_ == Reading::parked) return false;
-  const std::size_t before = reads_;
+  const std::size_t before = arrived_;
   read_some();
   if (waits_for_room_ && !closed_ && ring_out_->has_room()) pump();
   set_interest();
-  return reads_ != before;
+  return arrived_ != before;
 }
 
 std::byte* Strand::scratch() {
@@ -358,7 +358,7 @@ void Strand::ping() {
 bool Strand::got(ssize_t bytes) {
   if (bytes > 0) {
     heard_ms_ = io::about_now_ms();
-    ++reads_;
+    arrived_ += static_cast<std::size_t>(bytes);
     return true;
   }
   if (bytes == 0) {
@@ -375,15 +375,12 @@ void Strand::read_some() {
 }
 
 void Strand::read_connection() {
-  std::size_t budget = read_bytes_per_event;
+  const std::size_t before = arrived_;
   while (!closed_ && reading_ != Reading::parked && !ring_in_) {
     const bool in_place = in_begin_ == in_end_ && (reading_ == Reading::sink || reading_ == Reading::stash) &&
                           left_ >= in_place_bytes_min;
-    const std::size_t before = left_;
     if (!(in_place ? read_into_place() : read_into_buffer())) return;
-    const std::size_t used = in_place ? before - std::min(before, left_) : read_ahead_bytes;
-    if (used >= budget) return;
-    budget -= used;
+    if (arrived_ - before >= read_bytes_per_event) return;
   }
 }
 

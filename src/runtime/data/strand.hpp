@@ -216,7 +216,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::shared_ptr<Poll> poll_;
   std::uint32_t lent_seen_ = 0;  // when it was last asked whether it dozes for nothing
   bool interest_posted_ = false;
-  std::size_t reads_ = 0;  // that brought something
+  std::size_t arrived_ = 0;  // bytes in all
   int interest_ = 0;
   bool want_write_ = false;
   bool closed_ = false;

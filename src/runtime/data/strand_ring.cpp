@@ -226,6 +226,7 @@ bool Strand::read_chunk() {
     used = is_last ? n + padding_ : n;
   }
   if (closed_) return false;
+  arrived_ += used;
   ring_in_->take(used);
   if (ring_in_->owes_bell()) ring_bell();
   return !closed_;
@@ -238,10 +239,7 @@ void Strand::read_ring() {
       if (dozes_ || !ring_in_->sleep()) return;  // drivers look by themselves
       continue;
     }
-    if (taken == 0) {
-      heard_ms_ = io::about_now_ms();
-      ++reads_;
-    }
+    if (taken == 0) heard_ms_ = io::about_now_ms();
     taken += chunk_bytes;
     if (taken < read_bytes_per_event) continue;
     if (!thread_.on_thread() || std::exchange(reading_posted_, true)) return;
