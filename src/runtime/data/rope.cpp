@@ -19,6 +19,8 @@ constexpr double step_down = 0.85;        // at most
 constexpr double kept_up = 0.95;          // what is delivered, of the pace: then the pace is what limits it
 constexpr double queue_part = 1.04;       // of the round trip, and
 constexpr double queue_us = 3000;
+constexpr double wander_part = 1.0 / 8;
+constexpr double wanders = 3;
 constexpr double drain_rtts = 4;
 constexpr double drain_min = 0.01;
 constexpr double drain_max = 0.25;
@@ -98,7 +100,11 @@ void Rope::judge(std::int64_t now_us) {
   loss /= static_cast<double>(known);
   rate_ = std::max(rate, rate_ - (rate_ - rate) / 64);
   const auto floor_us = static_cast<double>(rtt_us_);
-  const bool queue = rtt_us > floor_us * queue_part + queue_us || loss > loss_much;
+  // Where round trips vary by themselves the smoothed one is always longer than the shortest, and wanders.
+  const double moved = last_rtt_us_ == 0 ? 0 : std::abs(rtt_us - last_rtt_us_);
+  wander_us_ += (moved - wander_us_) * wander_part;
+  last_rtt_us_ = rtt_us;
+  const bool queue = rtt_us > floor_us * queue_part + queue_us + wanders * wander_us_ || loss > loss_much;
   if (queue) steps_ = 0;
   if (pace_ == 0) {
     flat_ = rate > 1.1 * grown_ ? 0 : flat_ + 1;

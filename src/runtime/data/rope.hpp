@@ -74,6 +74,8 @@ class Rope {
   std::uint32_t flat_ = 0;   // round trips without growth
   std::uint32_t steps_ = 0;  // round trips in which the pace grew, without a queue in between
   std::int64_t judged_us_ = 0;
+  double last_rtt_us_ = 0;
+  double wander_us_ = 0;  // of the smoothed round trip, from one look to the next
 
   std::uint32_t wanted_ = strands_near;
   std::uint32_t rounds_ = 0;  // since strands were last added
