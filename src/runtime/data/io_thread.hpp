@@ -17,7 +17,7 @@ namespace hawser::runtime {
 class Engine;
 class Strand;
 
-inline constexpr std::size_t scratch_bytes = 256U << 10;  // a unit: half of a small second-level cache, and few calls
+inline constexpr std::size_t scratch_bytes = 256U << 10;  // as a unit: few calls, half of a small second-level cache
 
 class IoThread {
  public:

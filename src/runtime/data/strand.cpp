@@ -410,6 +410,7 @@ ssize_t Strand::receive(std::byte* place, std::size_t size) {
   in_begin_ = in_end_ = 0;
   if (n <= static_cast<ssize_t>(size)) return n;
   in_end_ = static_cast<std::size_t>(n) - size;
+  arrived_ += in_end_;
   return static_cast<ssize_t>(size);
 }
 

@@ -175,7 +175,7 @@ TEST_CASE("a way that has become wider is soon full again", "[rope]") {
   CHECK(way.queue_max < 0.3 * way.rate * 0.1);
 }
 
-// Taken for one, they kept a way of 1 Gbit/s at 50 Mbit/s for ever.
+// Taken for one, they kept a way at a tenth of its rate for ever.
 TEST_CASE("round trips that vary by themselves are no queue", "[rope]") {
   const std::int64_t jitter_us = GENERATE(5000, 15000, 30000);
   CAPTURE(jitter_us);
