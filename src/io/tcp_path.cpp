@@ -18,7 +18,7 @@ std::optional<TcpPath> tcp_path(int fd) {
   tcp_info info{};
   socklen_t size = sizeof(info);
   if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return std::nullopt;
-  if (size < offsetof(tcp_info, tcpi_delivery_rate) + sizeof(info.tcpi_delivery_rate)) return std::nullopt;
+  if (size < offsetof(tcp_info, tcpi_busy_time) + sizeof(info.tcpi_busy_time)) return std::nullopt;
   TcpPath path;
   constexpr std::uint32_t unknown = ~0U;
   path.min_rtt_us = info.tcpi_min_rtt == unknown ? 0 : info.tcpi_min_rtt;
@@ -26,6 +26,7 @@ std::optional<TcpPath> tcp_path(int fd) {
   path.acked = info.tcpi_bytes_acked;
   path.unsent = info.tcpi_notsent_bytes;
   path.flying = std::uint64_t{info.tcpi_unacked} * info.tcpi_snd_mss;
+  path.busy_us = static_cast<std::int64_t>(info.tcpi_busy_time);
   path.sent_segments = info.tcpi_data_segs_out;
   path.resent = info.tcpi_total_retrans;
   return path;

@@ -13,6 +13,7 @@ struct TcpPath {
   std::uint64_t acked = 0;   // bytes that the other end has acknowledged
   std::uint64_t unsent = 0;  // bytes that the kernel has taken and not sent
   std::uint64_t flying = 0;  // bytes that are sent and not acknowledged
+  std::int64_t busy_us = 0;  // altogether, in which something was unsent or not acknowledged
   std::uint32_t sent_segments = 0;
   std::uint32_t resent = 0;  // of them, again
 };

@@ -43,6 +43,7 @@ void IoThread::close_all() {
   for (const auto& strand : strands) strand->close();
   watch_.reset();
   rouse_.reset();
+  survey_.reset();
 }
 
 void IoThread::own(const std::shared_ptr<Strand>& strand) {
@@ -91,6 +92,22 @@ void IoThread::rouse() {
   const auto strands = strands_;
   for (const auto& strand : strands) (void)strand->rouse(true);
   run_scheduled();
+}
+
+void IoThread::survey_later(std::int64_t ms) {
+  if (strands_.empty() || std::exchange(surveying_, true)) return;
+  if (!survey_) {
+    survey_ = std::make_unique<io::Timer>(*loop_, [this, ms] {
+      surveying_ = false;
+      bool any = false;
+      const std::int64_t now = io::now_ms();
+      const auto strands = strands_;
+      for (const auto& strand : strands) any = strand->survey(now) || any;
+      if (any) survey_later(ms);
+      run_scheduled();
+    });
+  }
+  survey_->start(ms);
 }
 
 void IoThread::disown(Strand& strand) {

@@ -41,6 +41,8 @@ class IoThread {
   // Strands that left reading to user threads are polled again when nobody reads them: soon, or as far as possible now.
   void rouse_later();
   void rouse();
+  // Ways in use are looked at every so often until none is.
+  void survey_later(std::int64_t ms);
 
   // Guarded by the engine's mutex.
   std::vector<std::shared_ptr<Strand>> scheduled;
@@ -58,6 +60,8 @@ class IoThread {
   std::unique_ptr<io::Timer> watch_;
   std::unique_ptr<io::Timer> rouse_;
   bool rousing_ = false;
+  std::unique_ptr<io::Timer> survey_;
+  bool surveying_ = false;
   std::int64_t watched_ms_ = 0;  // when the strands were last looked at; 0: there were none
 };
 

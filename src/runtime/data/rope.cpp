@@ -2,12 +2,14 @@
 #include "runtime/data/rope.hpp"
 
 #include <cmath>
+#include <utility>
 
 namespace hawser::runtime {
 namespace {
 
-constexpr double rate_floor = 125e6;       // bytes a second, while nothing is known
-constexpr std::int64_t pause_us = 200000;  // nothing known for so long: it did nothing
+constexpr double rate_floor = 125e6;        // bytes a second, while nothing is known
+constexpr std::int64_t clock_us = 10000;    // the kernel counts in its ticks
+constexpr std::int64_t pause_us = 1000000;  // nothing known for so long: nobody looks at it
 
 constexpr double buffer_bytes = 3.5e6;  // that a strand has under way with the usual send buffer of 4 MiB
 constexpr double counted_for = 1.05;
@@ -17,8 +19,12 @@ constexpr double step_up_max = 0.25;
 constexpr std::uint32_t steps_alike = 5;  // then each is larger: what was known of the way is no longer so
 constexpr double step_down = 0.85;        // at most
 constexpr double kept_up = 0.95;          // what is delivered, of the pace: then the pace is what limits it
-constexpr double queue_part = 1.04;       // of the round trip, and
+constexpr double queue_part = 0.04;       // of the round trip, and
 constexpr double queue_us = 3000;
+constexpr double first_bytes = 14480;  // a round trip and strand: what TCP sends at first anyway (RFC 6928)
+constexpr double pair_bytes = 3000;    // two segments
+constexpr double gone = 0.25;
+constexpr std::uint32_t flat_rounds = 3;
 constexpr double wander_part = 1.0 / 8;
 constexpr double wanders = 3;
 constexpr double drain_rtts = 4;
@@ -51,14 +57,15 @@ void Rope::sample(std::uint32_t index, const io::TcpPath& path, bool waiting, st
   round_trip(path.min_rtt_us);
   if (!far()) return;
   Known& strand = strands_[index];
-  const bool idle = path.flying + path.unsent <= little_bytes;
-  if (idle || strand.looks.empty() || now_us - strand.looks.back().us > pause_us) {
+  const bool idle = !waiting && path.unsent == 0 && path.flying <= little_bytes;
+  if (idle || strand.idle || strand.paused(path, now_us)) {
     strand.looks.clear();
     strand.busy_us = now_us;
     strand.known = false;
     strand.backlog = true;
   }
-  strand.looks.push_back({now_us, path.acked, path.sent_segments, path.resent});
+  strand.idle = idle;
+  strand.looks.push_back({now_us, path.busy_us, path.acked, path.sent_segments, path.resent});
   strand.rtt_us = path.rtt_us;
   strand.backlog = waiting || path.unsent != 0;
   // Nothing comes back in the first round trip; what came in the second is what the way takes.
@@ -73,6 +80,11 @@ void Rope::sample(std::uint32_t index, const io::TcpPath& path, bool waiting, st
   if (now_us - judged_us_ >= rtt_us_) judge(now_us);
 }
 
+bool Rope::Known::paused(const io::TcpPath& path, std::int64_t now_us) const {
+  const std::int64_t passed = now_us - looks.back().us;
+  return path.busy_us - looks.back().busy_us < passed - std::max(clock_us, passed / 8);
+}
+
 void Rope::judge(std::int64_t now_us) {
   double rate = 0;
   double loss = 0;
@@ -81,7 +93,7 @@ void Rope::judge(std::int64_t now_us) {
   std::size_t fresh = 0;
   bool backlog = true;
   for (auto& [index, strand] : strands_) {
-    if (strand.looks.empty() || now_us - strand.looks.back().us > pause_us) continue;
+    if (strand.idle || now_us - strand.looks.back().us > pause_us) continue;
     ++fresh;
     if (!strand.known) continue;
     ++known;
@@ -104,20 +116,36 @@ void Rope::judge(std::int64_t now_us) {
   const double moved = last_rtt_us_ == 0 ? 0 : std::abs(rtt_us - last_rtt_us_);
   wander_us_ += (moved - wander_us_) * wander_part;
   last_rtt_us_ = rtt_us;
-  const bool queue = rtt_us > floor_us * queue_part + queue_us + wanders * wander_us_ || loss > loss_much;
-  if (queue) steps_ = 0;
-  if (pace_ == 0) {
+  // The other end acknowledges two segments at once, or one some time later.
+  const double pair_us = rate < 1 ? 0 : 1e6 * pair_bytes * static_cast<double>(known) / rate;
+  const double allowed_us = floor_us * queue_part + queue_us + wanders * wander_us_ + pair_us;
+  const double waited_us = std::max(0.0, rtt_us - floor_us);
+  // So much less that the queue has gone within some round trips.
+  const double drain = std::clamp(waited_us / (drain_rtts * floor_us), drain_min, drain_max);
+  const bool lossy = loss > loss_much;
+  const bool queue = lossy || waited_us > allowed_us;
+  const bool suspected = std::exchange(suspected_, queue && !in_queue_ && !lossy);
+  in_queue_ = queue;
+  if (starting_) {
     flat_ = rate > 1.1 * grown_ ? 0 : flat_ + 1;
     grown_ = std::max(grown_, rate);
-    if (queue || flat_ >= 3) pace_ = rate;
+  }
+  if (suspected && !queue && waited_us < gone * allowed_us) {
+    // The queue of a pace that was too high is still seen a round trip later; somebody stood still for a moment.
+    pace_ = unsuspected_;
+  } else if (starting_) {
+    unsuspected_ = 0;
+    starting_ = !suspected && !lossy && flat_ < flat_rounds;
+    if (queue || !starting_) pace_ = queue && !suspected_ ? (1 - drain) * rate : rate;
   } else if (queue && backlog) {
-    // So much less that the queue has gone within some round trips.
-    const double drain = std::clamp((rtt_us - floor_us) / (drain_rtts * floor_us), drain_min, drain_max);
+    unsuspected_ = pace_;
     pace_ = std::clamp((1 - drain) * rate, step_down * pace_, pace_);
   } else if (!queue && rate > kept_up * pace_) {
     const std::uint32_t further = ++steps_ > steps_alike ? steps_ - steps_alike : 0;
     pace_ *= 1 + std::min(step_up * (1 + further), step_up_max);
   }
+  if (pace_ != 0) pace_ = std::max(pace_, first_bytes * static_cast<double>(known) * 1e6 / floor_us);
+  if (queue) steps_ = 0;
   // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver,
   // unless they delivered more before.
   const bool held_back = rate > counted_for * rate_floor || rate < changed * rate_;

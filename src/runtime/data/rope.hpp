@@ -49,6 +49,7 @@ class Rope {
  private:
   struct Look {
     std::int64_t us = 0;
+    std::int64_t busy_us = 0;
     std::uint64_t acked = 0;
     std::uint64_t sent = 0;
     std::uint32_t resent = 0;
@@ -62,6 +63,8 @@ class Rope {
     bool slow = false;         // much slower than the others
     bool backlog = false;      // something waits for it
     bool known = false;        // it was busy long enough to tell
+    bool idle = true;          // at the last look
+    [[nodiscard]] bool paused(const io::TcpPath& path, std::int64_t now_us) const;
   };
   void judge(std::int64_t now_us);
   void judge_strands(double rate, bool lags);
@@ -69,7 +72,11 @@ class Rope {
   std::map<std::uint32_t, Known> strands_;
   std::int64_t rtt_us_ = 0;
   double rate_ = 0;
-  double pace_ = 0;  // of all; 0: the limit is not known yet
+  double pace_ = 0;       // of all; 0: no limit
+  bool starting_ = true;  // what the way takes is not known yet
+  bool in_queue_ = false;
+  bool suspected_ = false;  // a queue, in the last judgement and not in the one before
+  double unsuspected_ = 0;  // the pace before it
   double grown_ = 0;
   std::uint32_t flat_ = 0;   // round trips without growth
   std::uint32_t steps_ = 0;  // round trips in which the pace grew, without a queue in between

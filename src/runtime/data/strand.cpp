@@ -296,6 +296,9 @@ void Strand::look_at_path(std::int64_t now) {
   const auto path = io::tcp_path(fd_.get());
   if (!path) return;
   suit_path(path->min_rtt_us);
+  const bool in_use = way_ == Way::far && path->flying + path->unsent != 0;
+  if (in_use && !surveyed_) survey_later();
+  surveyed_ = in_use;
   if (way_ == Way::far && path->flying <= little_bytes && path->unsent == 0) renew_control(now);
   const auto [pace, strands] = engine_.on_path(*this, *path);
   const int window = std::max(near_window_bytes / static_cast<int>(strands), near_window_bytes_min);
@@ -307,6 +310,20 @@ void Strand::look_at_path(std::int64_t now) {
   if (way_ != Way::far || std::abs(difference) <= pace_step * static_cast<double>(pace_)) return;
   io::limit_pace(fd_.get(), pace);
   pace_ = pace;
+}
+
+// Little is sent in the first round trips, and little at a time where the way is slow: looks that came with it alone
+// would be rare, and those of different strands far from one another.
+void Strand::survey_later() {
+  if (thread_.on_thread()) return thread_.survey_later(path_ms);
+  thread_.run([self = shared_from_this()] { self->thread_.survey_later(path_ms); });
+}
+
+bool Strand::survey(std::int64_t now) {
+  const std::lock_guard hold(reins_);
+  if (closed_ || !poll_) return false;
+  if (surveyed_) look_at_path(now);
+  return surveyed_;
 }
 
 // Near: what is under way should stay in the cache, and pacing by the kernel's timers costs a fifth of all processor

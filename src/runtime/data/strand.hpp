@@ -112,6 +112,9 @@ class Strand : public std::enable_shared_from_this<Strand> {
   // silence. When to look again.
   std::int64_t watch(std::int64_t now, const Liveness& liveness, bool slept);
 
+  // Looks at a way that is in use. False: it is not, or needs no looks.
+  bool survey(std::int64_t now);
+
   // When anything last came from the other end, by io::now_ms. Any thread.
   [[nodiscard]] std::int64_t heard() const { return heard_ms_.load(); }
   // What was sent does not arrive, as far as the kernel knows, or what the other end sends.
@@ -182,6 +185,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void fail(const std::string& why);
   void ping();
   void look_at_path(std::int64_t now);
+  void survey_later();
   void suit_path(std::int64_t rtt_us);
   void renew_control(std::int64_t now);
 
@@ -224,6 +228,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   std::int64_t watch_ms_ = 0;  // when `watch` has something to do
   std::int64_t sent_ms_;       // when the kernel last took bytes
   std::int64_t path_ms_ = 0;   // when it was last asked about the path
+  bool surveyed_ = false;      // it is asked again and again, until nothing is under way
   enum class Way : std::uint8_t { unknown, near, far };
   Way way_ = Way::unknown;       // what the socket is set up for
   std::uint64_t pace_ = 0;       // bytes a second that the kernel was told; 0: no limit

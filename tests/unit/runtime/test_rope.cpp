@@ -3,6 +3,7 @@
 #include "runtime/data/rope.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <deque>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct Way {
   std::int64_t jitter_us = 0;  // at most: what the smoothed round trip is longer than the shortest one
   std::uint32_t random = 1;
   double strand_max = 30 * mega;    // of each: its window, or what losses leave of it
+  double first = 0;                 // of each, at the start; then twice as much with each round trip. 0: strand_max
+  std::int64_t hiccup_us = 0;       // what the round trip is longer now
   std::vector<double> single = {};  // instead, of the first strands
   double queue = 0;                 // bytes
   double queue_max = 0;
@@ -29,6 +32,8 @@ struct Way {
   struct Strand {
     double sent = 0;
     double arrived = 0;
+    double reached = 0;         // the speed
+    double looked = 0;          // sent by then
     std::deque<double> on_way;  // arrived by tick, acknowledged a round trip later
   };
   std::vector<Strand> strands = {};
@@ -43,8 +48,13 @@ struct Way {
       std::vector<double> each;
       for (std::size_t i = 0; i < strands.size(); ++i) {
         double speed = i < single.size() ? single[i] : strand_max;
+        if (first > 0) {
+          const double growth = std::exp2(static_cast<double>(tick_us) / static_cast<double>(rtt_us));
+          speed = std::min(speed, std::max(first, growth * strands[i].reached));
+        }
         const auto pace = static_cast<double>(rope.pace(static_cast<std::uint32_t>(i + 1)));
         if (pace > 0) speed = std::min(speed, pace);
+        strands[i].reached = speed;
         each.push_back(speed * tick);
         offered += each.back();
       }
@@ -54,7 +64,7 @@ struct Way {
       queue_max = std::max(queue_max, queue);
       random = random * 1664525U + 1013904223U;
       const auto jitter = static_cast<std::int64_t>(static_cast<double>(jitter_us) * (random >> 8) / (1U << 24));
-      const auto rtt = rtt_us + jitter + static_cast<std::int64_t>(queue / rate * 1e6);
+      const auto rtt = rtt_us + hiccup_us + jitter + static_cast<std::int64_t>(queue / rate * 1e6);
       for (std::size_t i = 0; i < strands.size(); ++i) {
         Strand& strand = strands[i];
         strand.sent += each[i];
@@ -65,7 +75,8 @@ struct Way {
         path.min_rtt_us = rtt_us;
         path.rtt_us = rtt;
         path.acked = strand.on_way.size() > ticks ? static_cast<std::uint64_t>(strand.on_way.front()) : 0;
-        path.flying = 1U << 20;
+        path.flying = static_cast<std::uint64_t>(strand.sent) - path.acked;
+        path.busy_us = now_us;
         path.sent_segments = static_cast<std::uint32_t>(strand.sent / 1448);
         rope.sample(static_cast<std::uint32_t>(i + 1), path, true, now_us);
       }
@@ -193,6 +204,45 @@ TEST_CASE("round trips that vary by themselves are no queue", "[rope]") {
   way.pass(rope, 5);
   CHECK(paced(rope, way.strands.size()) < 1.1 * way.rate);
   CHECK(way.queue / way.rate < 0.06);
+}
+
+// Such as a machine that stood still for a moment; each strand then stayed at the little that it had reached.
+TEST_CASE("one late answer does not end the start", "[rope]") {
+  const double late = GENERATE(0.25, 0.35, 0.5, 0.7);
+  CAPTURE(late);
+  Rope rope;
+  Way way{.strand_max = 60 * mega, .first = 0.15 * mega};
+  way.pass(rope, late);
+  way.hiccup_us = 34000;
+  way.pass(rope, 0.1);
+  way.hiccup_us = 0;
+  way.pass(rope, 2);
+  double arrived = 0;
+  for (const auto& strand : way.strands) arrived -= strand.arrived;
+  way.pass(rope, 1);
+  for (const auto& strand : way.strands) arrived += strand.arrived;
+  CHECK(arrived > 0.9 * way.rate);
+}
+
+TEST_CASE("a queue ends the start at what the way takes", "[rope]") {
+  Rope rope;
+  Way way{.strand_max = 60 * mega, .first = 0.15 * mega};
+  way.pass(rope, 3);
+  CHECK(way.queue_max / way.rate < 0.15);
+  CHECK(paced(rope, way.strands.size()) > 0.85 * way.rate);
+  CHECK(paced(rope, way.strands.size()) < 1.1 * way.rate);
+}
+
+// Little is under way then. Taken for a pause, it stayed as slow for ever.
+TEST_CASE("a slow way that has become wider is full again", "[rope]") {
+  Rope rope;
+  Way way{.rate = 1 * mega, .strand_max = 60 * mega, .first = 0.05 * mega};
+  way.pass(rope, 8);
+  CHECK(paced(rope, way.strands.size()) > 0.5 * way.rate);
+  CHECK(paced(rope, way.strands.size()) < 1.3 * way.rate);
+  way.rate = 120 * mega;
+  way.pass(rope, 20);
+  CHECK(paced(rope, way.strands.size()) > 100 * mega);
 }
 
 TEST_CASE("what a slow strand cannot use goes to the others", "[rope]") {
