@@ -82,6 +82,7 @@ class Rope {
   std::uint32_t steps_ = 0;  // round trips in which the pace grew, without a queue in between
   std::int64_t judged_us_ = 0;
   double last_rtt_us_ = 0;
+  double loss_ = 0;       // part of the segments sent again, of late
   double wander_us_ = 0;  // of the smoothed round trip, from one look to the next
 
   std::uint32_t wanted_ = strands_near;
@@ -91,6 +92,7 @@ class Rope {
   double reached_ = 0;        // before them
   bool trial_ = false;        // the next judgement tells whether they helped
   bool settled_ = false;      // the last ones did not
+  std::uint32_t since_ = 0;   // judgements since then, while something is lost
 };
 
 }  // namespace hawser::runtime

@@ -73,8 +73,9 @@ struct List {
     const auto* out = static_cast<const float*>(items[k].recv);
     for (std::size_t i = 0; i < counts[k]; ++i) {
       const float wanted = sum * static_cast<float>(1 + (i + k) % 7);
-      check(out[i] == wanted, "item " + std::to_string(k) + ", element " + std::to_string(i) + " is " +
-                                  std::to_string(out[i]) + ", wanted " + std::to_string(wanted));
+      if (out[i] == wanted) continue;  // a text for each of them takes longer than the test
+      check(false, "item " + std::to_string(k) + ", element " + std::to_string(i) + " is " + std::to_string(out[i]) +
+                       ", wanted " + std::to_string(wanted));
     }
   }
   // What the infos say, for messages.

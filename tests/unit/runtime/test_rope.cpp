@@ -24,6 +24,8 @@ struct Way {
   std::uint32_t random = 1;
   double strand_max = 30 * mega;    // of each: its window, or what losses leave of it
   double first = 0;                 // of each, at the start; then twice as much with each round trip. 0: strand_max
+  bool halves = false;              // as TCP does: half the speed after a loss, then four segments more a round trip
+  double loss = 0;                  // part of the segments sent again
   std::int64_t hiccup_us = 0;       // what the round trip is longer now
   std::vector<double> single = {};  // instead, of the first strands
   double queue = 0;                 // bytes
@@ -32,8 +34,14 @@ struct Way {
   struct Strand {
     double sent = 0;
     double arrived = 0;
-    double reached = 0;         // the speed
-    double looked = 0;          // sent by then
+    double reached = 0;  // the speed
+    double halved(double loss, std::int64_t rtt_us, std::uint32_t& random) {
+      const double segments = reached * static_cast<double>(tick_us) / 1e6 / 1448;
+      random = random * 1664525U + 1013904223U;
+      const bool lost = (random >> 8) < loss * segments * (1U << 24);
+      const double rtts = static_cast<double>(tick_us) / static_cast<double>(rtt_us);
+      return lost ? reached / 2 : reached + 4 * 1448 * rtts * 1e6 / static_cast<double>(rtt_us);
+    }
     std::deque<double> on_way;  // arrived by tick, acknowledged a round trip later
   };
   std::vector<Strand> strands = {};
@@ -54,6 +62,7 @@ struct Way {
         }
         const auto pace = static_cast<double>(rope.pace(static_cast<std::uint32_t>(i + 1)));
         if (pace > 0) speed = std::min(speed, pace);
+        if (halves) speed = std::min(speed, strands[i].halved(loss, rtt_us, random));
         strands[i].reached = speed;
         each.push_back(speed * tick);
         offered += each.back();
@@ -78,6 +87,7 @@ struct Way {
         path.flying = static_cast<std::uint64_t>(strand.sent) - path.acked;
         path.busy_us = now_us;
         path.sent_segments = static_cast<std::uint32_t>(strand.sent / 1448);
+        path.resent = static_cast<std::uint32_t>(loss * strand.sent / 1448);
         rope.sample(static_cast<std::uint32_t>(i + 1), path, true, now_us);
       }
     }
@@ -147,6 +157,26 @@ TEST_CASE("strands are added while each is held back, and no longer", "[rope]") 
   fixed.single = {40 * mega, 40 * mega, 40 * mega, 40 * mega, 0.1 * mega, 0.1 * mega, 0.1 * mega, 0.1 * mega};
   fixed.pass(limited, 60);
   CHECK(limited.wanted() == 8);
+}
+
+// A connection under cubic keeps the less of a long way the more is lost (RFC 9438, section 5.1).
+TEST_CASE("strands that losses hold back get others beside them", "[rope]") {
+  const auto random = GENERATE(range(1U, 13U));
+  CAPTURE(random);
+  Rope rope;
+  Way way{.random = random, .strand_max = 60 * mega, .first = 0.15 * mega};
+  way.pass(rope, 2);
+  way.first = 0;
+  way.halves = true;
+  way.loss = 1e-4;
+  way.pass(rope, 30);
+  CHECK(rope.wanted() == 16);
+
+  // One that does not mind them needs none.
+  Rope full;
+  Way unminded{.rate = 110 * mega, .random = random, .strand_max = 60 * mega, .loss = 1e-4};
+  unminded.pass(full, 30);
+  CHECK(full.wanted() == 4);
 }
 
 TEST_CASE("the pace follows the way, and no queue stands", "[rope]") {
