@@ -96,47 +96,63 @@ bool Rope::Known::paused(const io::TcpPath& path, std::int64_t now_us) const {
   return path.busy_us - looks.back().busy_us < passed - std::max(clock_us, passed / 8);
 }
 
-void Rope::judge(std::int64_t now_us) {
-  double rate = 0;
-  double loss = 0;
-  double rtt_us = 0;
-  std::size_t known = 0;
-  std::size_t fresh = 0;
-  bool backlog = true;
-  for (auto& [index, strand] : strands_) {
+// Of all strands together; nothing while one of them is not known.
+std::optional<Rope::Round> Rope::last_round(std::int64_t now_us) const {
+  Round round;
+  for (const auto& [index, strand] : strands_) {
     if (strand.idle || now_us - strand.looks.back().us > pause_us) continue;
-    ++fresh;
-    if (!strand.known) continue;
-    ++known;
-    rate += strand.rate;
-    loss += strand.loss;
-    backlog = backlog && strand.backlog;
+    if (!strand.known) return std::nullopt;
+    ++round.strands;
+    round.rate += strand.rate;
+    round.loss += strand.loss;
+    round.backlog = round.backlog && strand.backlog;
     const auto strand_us = static_cast<double>(strand.rtt_us);
-    rtt_us = rtt_us == 0 ? strand_us : std::min(rtt_us, strand_us);  // a queue stands before all of them
+    // A queue stands before all of them.
+    round.rtt_us = round.rtt_us == 0 ? strand_us : std::min(round.rtt_us, strand_us);
   }
-  if (known < fresh) return;
+  if (round.strands == 0) return std::nullopt;
+  round.loss /= static_cast<double>(round.strands);
+  return round;
+}
+
+void Rope::judge(std::int64_t now_us) {
+  const auto round = last_round(now_us);
+  if (!round) return;
   judged_us_ = now_us;
-  if (backlog) {
-    const double share = rate / static_cast<double>(fresh);
+  const double rate = round->rate;
+  const double share = rate / static_cast<double>(round->strands);
+  if (round->backlog) {
     for (auto& [index, strand] : strands_) strand.slow = strand.known && strand.rate < slow * share;
   }
-  loss /= static_cast<double>(known);
   rate_ = std::max(rate, rate_ - (rate_ - rate) / 64);
+  loss_ += (round->loss - loss_) * loss_part;
+  set_pace(*round);
+  // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver,
+  // unless they delivered more before, or as little as losses leave of a connection.
+  const bool held_back = rate > counted_for * rate_floor || rate < changed * rate_ ||
+                         share < near_law * cubic_rate(loss_, static_cast<double>(rtt_us_));
+  if (round->backlog) judge_strands(rate, !in_queue_ && held_back && rate < kept_up * pace_);
+}
+
+void Rope::set_pace(const Round& round) {
+  const double rate = round.rate;
   const auto floor_us = static_cast<double>(rtt_us_);
   // Where round trips vary by themselves the smoothed one is always longer than the shortest, and wanders.
-  const double moved = last_rtt_us_ == 0 ? 0 : std::abs(rtt_us - last_rtt_us_);
+  const double moved = last_rtt_us_ == 0 ? 0 : std::abs(round.rtt_us - last_rtt_us_);
   wander_us_ += (moved - wander_us_) * wander_part;
-  last_rtt_us_ = rtt_us;
+  last_rtt_us_ = round.rtt_us;
   // The other end acknowledges two segments at once, or one some time later.
-  const double pair_us = rate < 1 ? 0 : 1e6 * pair_bytes * static_cast<double>(known) / rate;
+  const double pair_us = rate < 1 ? 0 : 1e6 * pair_bytes * static_cast<double>(round.strands) / rate;
   const double allowed_us = floor_us * queue_part + queue_us + wanders * wander_us_ + pair_us;
-  const double waited_us = std::max(0.0, rtt_us - floor_us);
+  const double waited_us = std::max(0.0, round.rtt_us - floor_us);
   // So much less that the queue has gone within some round trips.
   const double drain = std::clamp(waited_us / (drain_rtts * floor_us), drain_min, drain_max);
-  const bool lossy = loss > loss_much;
+  const bool lossy = round.loss > loss_much;
   const bool queue = lossy || waited_us > allowed_us;
   const bool suspected = std::exchange(suspected_, queue && !in_queue_ && !lossy);
+  if (suspected_) unsuspected_ = pace_;
   in_queue_ = queue;
+  if (queue) steps_ = 0;
   if (starting_) {
     flat_ = rate > 1.1 * grown_ ? 0 : flat_ + 1;
     grown_ = std::max(grown_, rate);
@@ -145,24 +161,15 @@ void Rope::judge(std::int64_t now_us) {
     // The queue of a pace that was too high is still seen a round trip later; somebody stood still for a moment.
     pace_ = unsuspected_;
   } else if (starting_) {
-    unsuspected_ = 0;
     starting_ = !suspected && !lossy && flat_ < flat_rounds;
     if (queue || !starting_) pace_ = queue && !suspected_ ? (1 - drain) * rate : rate;
-  } else if (queue && backlog) {
-    unsuspected_ = pace_;
+  } else if (queue && round.backlog) {
     pace_ = std::clamp((1 - drain) * rate, step_down * pace_, pace_);
   } else if (!queue && rate > kept_up * pace_) {
     const std::uint32_t further = ++steps_ > steps_alike ? steps_ - steps_alike : 0;
     pace_ *= 1 + std::min(step_up * (1 + further), step_up_max);
   }
-  if (pace_ != 0) pace_ = std::max(pace_, first_bytes * static_cast<double>(known) * 1e6 / floor_us);
-  if (queue) steps_ = 0;
-  // Up to the rate that the first strands were counted for nothing says that the way takes more than they deliver,
-  // unless they delivered more before, or as little as losses leave of a connection.
-  loss_ += (loss - loss_) * loss_part;
-  const bool held_back = rate > counted_for * rate_floor || rate < changed * rate_ ||
-                         rate / static_cast<double>(known) < near_law * cubic_rate(loss_, floor_us);
-  if (backlog) judge_strands(rate, !queue && held_back && rate < kept_up * pace_);
+  if (pace_ != 0) pace_ = std::max(pace_, first_bytes * static_cast<double>(round.strands) * 1e6 / floor_us);
 }
 
 // More of them may help where those that are there do not keep up with the pace, though no queue stands: each is held

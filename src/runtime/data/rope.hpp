@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <optional>
 
 #include "io/tcp_path.hpp"
 
@@ -66,23 +67,32 @@ class Rope {
     bool idle = true;          // at the last look
     [[nodiscard]] bool paused(const io::TcpPath& path, std::int64_t now_us) const;
   };
+  struct Round {
+    double rate = 0;
+    double loss = 0;
+    double rtt_us = 0;
+    std::size_t strands = 0;
+    bool backlog = true;  // at each of them
+  };
+  [[nodiscard]] std::optional<Round> last_round(std::int64_t now_us) const;
   void judge(std::int64_t now_us);
+  void set_pace(const Round& round);
   void judge_strands(double rate, bool lags);
 
   std::map<std::uint32_t, Known> strands_;
   std::int64_t rtt_us_ = 0;
   double rate_ = 0;
+  double loss_ = 0;       // of late
   double pace_ = 0;       // of all; 0: no limit
   bool starting_ = true;  // what the way takes is not known yet
-  bool in_queue_ = false;
-  bool suspected_ = false;  // a queue, in the last judgement and not in the one before
-  double unsuspected_ = 0;  // the pace before it
   double grown_ = 0;
   std::uint32_t flat_ = 0;   // round trips without growth
   std::uint32_t steps_ = 0;  // round trips in which the pace grew, without a queue in between
+  bool in_queue_ = false;
+  bool suspected_ = false;  // a queue, in the last judgement and not in the one before
+  double unsuspected_ = 0;  // the pace before it
   std::int64_t judged_us_ = 0;
   double last_rtt_us_ = 0;
-  double loss_ = 0;       // part of the segments sent again, of late
   double wander_us_ = 0;  // of the smoothed round trip, from one look to the next
 
   std::uint32_t wanted_ = strands_near;

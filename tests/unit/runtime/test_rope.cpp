@@ -26,6 +26,7 @@ struct Way {
   double first = 0;                 // of each, at the start; then twice as much with each round trip. 0: strand_max
   bool halves = false;              // as TCP does: half the speed after a loss, then four segments more a round trip
   double loss = 0;                  // part of the segments sent again
+  bool more = true;                 // waits to be sent, always
   std::int64_t hiccup_us = 0;       // what the round trip is longer now
   std::vector<double> single = {};  // instead, of the first strands
   double queue = 0;                 // bytes
@@ -88,7 +89,7 @@ struct Way {
         path.busy_us = now_us;
         path.sent_segments = static_cast<std::uint32_t>(strand.sent / 1448);
         path.resent = static_cast<std::uint32_t>(loss * strand.sent / 1448);
-        rope.sample(static_cast<std::uint32_t>(i + 1), path, true, now_us);
+        rope.sample(static_cast<std::uint32_t>(i + 1), path, more, now_us);
       }
     }
   }
@@ -252,6 +253,22 @@ TEST_CASE("one late answer does not end the start", "[rope]") {
   way.pass(rope, 1);
   for (const auto& strand : way.strands) arrived += strand.arrived;
   CHECK(arrived > 0.9 * way.rate);
+}
+
+TEST_CASE("one late answer changes no pace", "[rope]") {
+  const bool more = GENERATE(true, false);
+  CAPTURE(more);
+  Rope rope;
+  Way way{.strand_max = 25 * mega};  // so that the pace does not grow meanwhile
+  way.pass(rope, 10);
+  way.more = more;
+  const double before = paced(rope, way.strands.size());
+  way.hiccup_us = 34000;
+  way.pass(rope, 0.1);
+  way.hiccup_us = 0;
+  way.pass(rope, 0.3);
+  CHECK(paced(rope, way.strands.size()) > 0.98 * before);
+  CHECK(paced(rope, way.strands.size()) < 1.05 * before);
 }
 
 TEST_CASE("a queue ends the start at what the way takes", "[rope]") {
