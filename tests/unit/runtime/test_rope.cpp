@@ -36,12 +36,12 @@ struct Way {
     double sent = 0;
     double arrived = 0;
     double reached = 0;  // the speed
-    double halved(double loss, std::int64_t rtt_us, std::uint32_t& random) {
+    double halved(double part, std::int64_t trip_us, std::uint32_t& dice) {
       const double segments = reached * static_cast<double>(tick_us) / 1e6 / 1448;
-      random = random * 1664525U + 1013904223U;
-      const bool lost = (random >> 8) < loss * segments * (1U << 24);
-      const double rtts = static_cast<double>(tick_us) / static_cast<double>(rtt_us);
-      return lost ? reached / 2 : reached + 4 * 1448 * rtts * 1e6 / static_cast<double>(rtt_us);
+      dice = dice * 1664525U + 1013904223U;
+      const bool lost = (dice >> 8) < part * segments * (1U << 24);
+      const double rtts = static_cast<double>(tick_us) / static_cast<double>(trip_us);
+      return lost ? reached / 2 : reached + 4 * 1448 * rtts * 1e6 / static_cast<double>(trip_us);
     }
     std::deque<double> on_way;  // arrived by tick, acknowledged a round trip later
   };
