@@ -1,8 +1,8 @@
-// Copies past the caches; see kernels.hpp. SSE2 is part of every x86-64, and wider registers write no faster.
+// Copies of much; see kernels.hpp. SSE2 is part of every x86-64, and wider registers write no faster.
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/kernels.hpp"
+#include "kernels/dispatch.hpp"
 
 // Sanitizers do not see such stores, and would miss who else uses this memory.
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -11,6 +11,18 @@
 #endif
 
 namespace hawser::kernels {
+
+void copy_ahead(void* dst, const void* src, std::size_t bytes) {
+  constexpr std::size_t line = 64;
+  auto* to = static_cast<std::byte*>(dst);
+  const auto* from = static_cast<const std::byte*>(src);
+  for (; bytes >= line; bytes -= line, to += line, from += line) {
+    __builtin_prefetch(from + asked_ahead, 0);
+    __builtin_prefetch(to + asked_ahead, 1);
+    std::memcpy(to, from, line);
+  }
+  if (bytes != 0) std::memcpy(to, from, bytes);
+}
 
 void copy_aside(void* dst, const void* src, std::size_t bytes) {
 #if defined(HAWSER_COPIES_ASIDE)

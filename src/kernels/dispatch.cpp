@@ -137,9 +137,14 @@ Digest digest(const void* data, std::size_t bytes, std::uint64_t piece) {
   return table_of(active_variant()).digest(data, bytes, piece);
 }
 
-void RunningDigest::begin(std::uint64_t piece) { table_of(active_variant()).digest_begin(state_, piece); }
+void RunningDigest::begin(std::uint64_t piece, std::size_t bytes) {
+  table_of(active_variant()).digest_begin(state_, piece);
+  left_ = bytes;
+}
 void RunningDigest::add(const void* data, std::size_t bytes) {
-  table_of(active_variant()).digest_add(state_, data, bytes);
+  HAWSER_ASSERT(bytes <= left_, "no more is added than was said");
+  table_of(active_variant()).digest_add(state_, data, bytes, left_);
+  left_ -= bytes;
 }
 Digest RunningDigest::value() const { return table_of(active_variant()).digest_value(state_); }
 

@@ -10,6 +10,10 @@ constexpr std::size_t index_of(Dtype dtype) { return static_cast<std::size_t>(dt
 constexpr std::size_t index_of(Redop redop) { return static_cast<std::size_t>(redop); }
 constexpr std::size_t half_index(Dtype dtype) { return dtype == Dtype::f16 ? 0 : 1; }
 
+// How far ahead of their use loops ask for bytes in memory: one processor has more such requests under way than it has
+// loads and stores that wait. Of addresses that are none nothing comes.
+constexpr std::size_t asked_ahead = 1024;
+
 struct Table {
   ReduceFn reduce[dtype_count][redop_count];
   WideFns wide[2][redop_count];  // by half_index
@@ -21,7 +25,8 @@ struct Table {
   bool (*all_finite)(const float* data, std::size_t count);
   Digest (*digest)(const void* data, std::size_t bytes, std::uint64_t piece);
   void (*digest_begin)(HashState& state, std::uint64_t piece);
-  void (*digest_add)(HashState& state, const void* data, std::size_t bytes);
+  // left: bytes still to come, these included.
+  void (*digest_add)(HashState& state, const void* data, std::size_t bytes, std::size_t left);
   Digest (*digest_value)(const HashState& state);
   std::uint64_t (*checksum)(const void* data, std::size_t bytes);
   void (*checksum_begin)(HashState& state);

@@ -68,6 +68,8 @@ template <class Out, class A, class B, class Op>
   constexpr std::size_t lanes = Out::lanes;
   const std::size_t whole = count - count % lanes;
   for (std::size_t i = 0; i < whole; i += lanes) {
+    __builtin_prefetch(b + i * B::size + asked_ahead, 0);
+    __builtin_prefetch(dst + i * Out::size + asked_ahead, 1);
     Out::store(dst + i * Out::size, op(A::load(a + i * A::size), B::load(b + i * B::size)));
   }
   const std::size_t rest = count - whole;

@@ -22,7 +22,8 @@ Variant best_variant();    // what this processor can do
 Variant active_variant();  // best_variant(), or less if HAWSER_KERNELS says so
 
 // dst[i] = a[i] op b[i], elements of `dtype`; dst == a or dst == b is allowed, other overlap is not. avg reduces as
-// sum.
+// sum. As in all that follows, b and dst are expected in memory and asked for ahead, a in a cache, as what has just
+// come.
 using ReduceFn = void (*)(void* dst, const void* a, const void* b, std::size_t count);
 ReduceFn reduce(Dtype dtype, Redop redop, Variant variant);
 
@@ -53,6 +54,10 @@ void divide(Dtype dtype, void* data, std::size_t count, std::uint32_t divisor, V
 void mean(Dtype dtype, void* dst, const void* a, const void* b, std::size_t count, std::uint32_t divisor,
           Variant variant);
 
+// As memcpy, for a part of a long run: what follows src and dst in memory is asked for ahead.
+void copy_ahead(void* dst, const void* src, std::size_t bytes);
+constexpr std::size_t copy_ahead_min = 16U << 10;  // runs of less are better copied by memcpy
+
 // As memcpy, for what will hardly be read again: where the processor can, the copy goes past its caches, so that what
 // they hold stays there and the lines of dst are not read before they are written. Any alignment.
 void copy_aside(void* dst, const void* src, std::size_t bytes);
@@ -77,15 +82,17 @@ struct HashState {
   alignas(64) std::array<std::byte, 640> bytes{};
 };
 
-// The same digest of bytes that come one after the other. One thread at a time.
+// The same digest of bytes that come one after the other. One thread at a time. Cheap even for a KiB at a time, as
+// long as only the last addition is of other than a multiple of 64 bytes.
 class RunningDigest {
  public:
-  void begin(std::uint64_t piece);  // before the first add
+  void begin(std::uint64_t piece, std::size_t bytes);  // before the first add; so many will be added
   void add(const void* data, std::size_t bytes);
   [[nodiscard]] Digest value() const;
 
  private:
   HashState state_;
+  std::size_t left_ = 0;
 };
 
 // XXH3-64: of one piece, or of several as one run of bytes (one thread at a time).

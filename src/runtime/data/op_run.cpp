@@ -13,6 +13,7 @@
 namespace hawser::runtime {
 namespace {
 
+constexpr std::size_t digested_at_once = 1U << 10;  // results; the processor still writes them while it digests
 constexpr std::size_t restore_bytes = 2U << 20;  // at once; then strands and timers of the thread get their turn
 
 }  // namespace
@@ -219,7 +220,7 @@ void Sink::save() {
   save_to = nullptr;
 }
 
-std::size_t Sink::take(std::span<const std::byte> bytes) {
+std::size_t Sink::take(std::span<const std::byte> bytes, kernels::RunningDigest* written) {
   const std::size_t n = std::min(bytes.size() / in_size, count - taken);
   if (n == 0 || mode == Mode::discard) return n * in_size;
   const Dtype dtype = op->call.dtype;
@@ -230,17 +231,36 @@ std::size_t Sink::take(std::span<const std::byte> bytes) {
   // Pieces of half-width results pass through f32 on the way.
   constexpr std::size_t piece_max = 2048;
   float block[piece_max];
+  const auto piecewise = [&](std::size_t some, auto&& put) {
+    for (std::size_t i = 0; i < n; i += some) {
+      const std::size_t k = std::min(some, n - i);
+      put(i, k);
+      if (written != nullptr) written->add(to + i * out_size, k * out_size);
+    }
+  };
+  const std::size_t few = written == nullptr ? n : digested_at_once / out_size;
   switch (mode) {
     case Mode::discard:
       break;
     case Mode::copy:
-      std::memcpy(to, bytes.data(), n * in_size);
+      piecewise(few, [&, far = n * in_size >= kernels::copy_ahead_min](std::size_t i, std::size_t k) {
+        const std::byte* const in = bytes.data() + i * in_size;
+        if (far) {
+          kernels::copy_ahead(to + i * in_size, in, k * in_size);
+        } else {
+          std::memcpy(to + i * in_size, in, k * in_size);
+        }
+      });
       break;
     case Mode::reduce:
       if (divide) {
-        kernels::mean(dtype, to, bytes.data(), mine, n, divisor, variant);
+        piecewise(few, [&](std::size_t i, std::size_t k) {
+          kernels::mean(dtype, to + i * in_size, bytes.data() + i * in_size, mine + i * in_size, k, divisor, variant);
+        });
       } else {
-        kernels::reduce(dtype, redop, variant)(to, bytes.data(), mine, n);
+        piecewise(few, [&, reduce = kernels::reduce(dtype, redop, variant)](std::size_t i, std::size_t k) {
+          reduce(to + i * in_size, bytes.data() + i * in_size, mine + i * in_size, k);
+        });
       }
       break;
     case Mode::first:
@@ -252,8 +272,7 @@ std::size_t Sink::take(std::span<const std::byte> bytes) {
       break;
     case Mode::pair:
     case Mode::last:
-      for (std::size_t i = 0; i < n; i += piece_max) {
-        const std::size_t k = std::min(piece_max, n - i);
+      piecewise(piece_max, [&](std::size_t i, std::size_t k) {
         const std::byte* in = bytes.data() + i * in_size;
         const auto fns = kernels::reduce_wide(dtype, redop, variant);
         if (mode == Mode::pair) {
@@ -262,7 +281,7 @@ std::size_t Sink::take(std::span<const std::byte> bytes) {
           fns.next(block, reinterpret_cast<const float*>(in), mine + i * out_size, k);
         }
         kernels::narrow(dtype, to + i * out_size, block, k, divisor, variant);
-      }
+      });
       break;
   }
   taken += n;

@@ -96,8 +96,9 @@ struct Sink {
   std::size_t taken = 0;  // elements
   ByteBuffer whole;       // no sink at all: the payload is wanted in one piece
 
-  // Consumes whole elements from bytes that are aligned to them; gives the number of bytes used.
-  std::size_t take(std::span<const std::byte> bytes);
+  // Consumes whole elements from bytes that are aligned to them; gives the number of bytes used. What it writes is
+  // added to `written`, if given, while the first cache has it.
+  std::size_t take(std::span<const std::byte> bytes, kernels::RunningDigest* written = nullptr);
   void save();  // before the first byte
   [[nodiscard]] kernels::Digest digest() const;
   [[nodiscard]] std::size_t bytes() const { return count * in_size; }

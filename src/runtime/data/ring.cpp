@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/kernels.hpp"
+
 namespace hawser::runtime {
 namespace {
 
@@ -29,7 +31,11 @@ std::ptrdiff_t RingWriter::write(std::span<const iovec> parts) {
     while (left != 0) {
       const std::size_t at = written_ % bytes_.size();
       const std::size_t n = std::min({left, bytes_.size() - at, published_at_once});
-      std::memcpy(bytes_.data() + at, from, n);
+      if (part.iov_len < kernels::copy_ahead_min) {
+        std::memcpy(bytes_.data() + at, from, n);
+      } else {
+        kernels::copy_ahead(bytes_.data() + at, from, n);
+      }
       from += n;
       left -= n;
       written_ += n;

@@ -33,7 +33,6 @@ constexpr int near_window_bytes_min = 64 << 10;
 constexpr int far_unsent_bytes = 128 << 10;
 constexpr std::size_t sum_ahead_bytes = 256 << 10;       // while they are in the cache
 constexpr std::size_t digested_running_min = 64U << 10;  // less is still in a cache when all of it is there
-constexpr std::size_t digested_at_once = 8U << 10;       // stays in the first cache between copy and digest
 constexpr int retransmits_max = 2;                       // of the same bytes; after fewer it may have been chance
 constexpr double pace_step = 0.02;                       // smaller changes are not worth a system call
 constexpr const char* far_control = "bbr";
@@ -473,19 +472,9 @@ void Strand::reduce_scratch(std::size_t bytes) {
   std::memcpy(carry_.data(), scratch() + used, carried_);
 }
 
-// Under the guard. What is final is digested while the first cache has it.
+// Under the guard.
 std::size_t Strand::fill_sink(std::span<const std::byte> bytes) {
-  if (!digests_running_ || sink_.mode == Sink::Mode::discard) return sink_.take(bytes);
-  std::size_t used = 0;
-  for (bool whole = true; whole && used < bytes.size();) {
-    const std::span<const std::byte> some = bytes.subspan(used, std::min(bytes.size() - used, digested_at_once));
-    const std::size_t before = sink_.taken;
-    const std::size_t n = sink_.take(some);
-    written_.add(sink_.dst + before * sink_.out_size, (sink_.taken - before) * sink_.out_size);
-    used += n;
-    whole = n == some.size();
-  }
-  return used;
+  return sink_.take(bytes, digests_running_ ? &written_ : nullptr);
 }
 
 void Strand::feed_sink(std::span<const std::byte> bytes) {
@@ -586,7 +575,7 @@ void Strand::begin_frame() {
       sink_ = std::move(sink);
       sink_.dropped = dropped;
       digests_running_ = sink_.digests && sink_.bytes() >= digested_running_min;
-      if (digests_running_) written_.begin(sink_.piece);
+      if (digests_running_) written_.begin(sink_.piece, sink_.count * sink_.out_size);
       break;
     }
     case Engine::Verdict::stash:

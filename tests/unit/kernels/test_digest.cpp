@@ -1,5 +1,7 @@
 // digest(): fixed values, which no version of the hash and no processor may change, and the arithmetic of combining.
+#include <array>
 #include <numeric>
+#include <random>
 #include <vector>
 
 #include "kernels/dispatch.hpp"
@@ -75,9 +77,9 @@ TEST_CASE("digest is XXH3-128 seeded with the piece, in one go or as the bytes c
       CHECK(hawser::kernels::table_of(variant).digest(data.data(), g.bytes, g.piece) == got);
     }
     hawser::kernels::RunningDigest running;
-    running.begin(g.piece + 1);
+    running.begin(g.piece + 1, 5);
     running.add("else", 4);
-    running.begin(g.piece);
+    running.begin(g.piece, g.bytes);
     for (std::size_t at = 0, step = 1; at < g.bytes; at += step, step = 3 * step + 1) {
       running.add(data.data() + at, std::min(step, g.bytes - at));
     }
@@ -92,7 +94,7 @@ TEST_CASE("a running digest does not depend on what its memory held before", "[k
   const std::vector<unsigned char> data = pattern(5000);
   alignas(RunningDigest) std::array<unsigned char, sizeof(RunningDigest)> memory{};
   auto* const before = new (memory.data()) RunningDigest;
-  before->begin(7);
+  before->begin(7, data.size());
   before->add(data.data(), data.size());
   before->~RunningDigest();
   // As by others who had some of it meanwhile.
@@ -100,12 +102,41 @@ TEST_CASE("a running digest does not depend on what its memory held before", "[k
     const auto kept = memory;
     std::fill_n(memory.begin() + static_cast<std::ptrdiff_t>(hole), 64, static_cast<unsigned char>(0x55));
     auto* const after = new (memory.data()) RunningDigest;
-    after->begin(7);
+    after->begin(7, data.size());
     after->add(data.data(), data.size());
     CAPTURE(hole);
     CHECK(after->value() == digest(data.data(), data.size(), 7));
     after->~RunningDigest();
     memory = kept;
+  }
+}
+
+TEST_CASE("a running digest is that of the whole, however it comes, in every variant", "[kernels][digest]") {
+  using namespace hawser::kernels;
+  const std::vector<unsigned char> data = pattern(40000);
+  std::mt19937_64 random(11);
+  for (const std::uint64_t piece : {0U, 5U}) {
+    for (const Variant variant : {Variant::scalar, Variant::avx2, Variant::avx512}) {
+      const Table& table = table_of(variant);
+      for (int turn = 0; turn < 600; ++turn) {
+        // Ends of stripes and blocks, and one byte to either side; whole stripes, KiB, or anything at a time.
+        const std::size_t ends[] = {240, 256, 1024, 2048, 8192, 33 * 1024};
+        std::size_t bytes = random() % data.size();
+        if (turn % 2 == 0) bytes = ends[random() % std::size(ends)] + random() % 3 * 64 + random() % 3 - 1;
+        const std::size_t grain = std::array<std::size_t, 4>{1, 64, 1024, 8192}[random() % 4];
+        const std::size_t most = std::array<std::size_t, 3>{grain, 5 * grain, 300 * grain}[random() % 3];
+        HashState state;
+        table.digest_begin(state, piece);
+        for (std::size_t at = 0; at < bytes;) {
+          const std::size_t some = std::min((random() % (most / grain) + 1) * grain, bytes - at);
+          table.digest_add(state, data.data() + at, some, bytes - at);
+          at += some;
+        }
+        if (!(table.digest_value(state) == digest(data.data(), bytes, piece))) {
+          FAIL(variant_name(variant) << ", " << bytes << " bytes, " << grain << " at a time, turn " << turn);
+        }
+      }
+    }
   }
 }
 
