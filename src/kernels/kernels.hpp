@@ -58,10 +58,6 @@ void mean(Dtype dtype, void* dst, const void* a, const void* b, std::size_t coun
 void copy_ahead(void* dst, const void* src, std::size_t bytes);
 constexpr std::size_t copy_ahead_min = 16U << 10;  // runs of less are better copied by memcpy
 
-// As memcpy, for what will hardly be read again: where the processor can, the copy goes past its caches, so that what
-// they hold stays there and the lines of dst are not read before they are written. Any alignment.
-void copy_aside(void* dst, const void* src, std::size_t bytes);
-
 // 128-bit digest of a piece of a result. Digests of pieces are combined by adding both halves modulo 2^64, so the order
 // in which pieces arrive does not matter; `piece` (its index in the result) keeps equal pieces at different places
 // apart.

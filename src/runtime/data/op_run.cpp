@@ -215,7 +215,7 @@ std::span<const std::byte> OpRun::payload(std::uint32_t slice, std::uint32_t ste
 
 void Sink::save() {
   if (save_to == nullptr) return;
-  kernels::copy_aside(save_to, dst, count * out_size);
+  kernels::copy_ahead(save_to, dst, count * out_size);
   *saved = 1;
   save_to = nullptr;
 }
