@@ -701,7 +701,6 @@ bool Engine::make_sink(OpRun& op, const wire::FrameHeader& header, Sink& sink) {
 bool Engine::take_whole(OpRun& op, const wire::FrameHeader& header, std::span<const std::byte> payload) {
   Sink sink;
   if (!make_sink(op, header, sink)) return false;
-  sink.save();
   sink.take(payload);
   if (sink.digests) op.digest.combine(sink.digest());
   op.bytes_received += payload.size();

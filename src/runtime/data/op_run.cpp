@@ -13,7 +13,7 @@
 namespace hawser::runtime {
 namespace {
 
-constexpr std::size_t digested_at_once = 1U << 10;  // results; the processor still writes them while it digests
+constexpr std::size_t at_once = 1U << 10;  // is kept, made and digested while the processor still waits for memory
 constexpr std::size_t restore_bytes = 2U << 20;  // at once; then strands and timers of the thread get their turn
 
 }  // namespace
@@ -215,9 +215,13 @@ std::span<const std::byte> OpRun::payload(std::uint32_t slice, std::uint32_t ste
 
 void Sink::save() {
   if (save_to == nullptr) return;
-  kernels::copy_ahead(save_to, dst, count * out_size);
+  kernels::copy_ahead(save_to + taken * out_size, dst + taken * out_size, (count - taken) * out_size);
   *saved = 1;
   save_to = nullptr;
+}
+
+void Sink::leave() {
+  if (taken != 0) save();
 }
 
 std::size_t Sink::take(std::span<const std::byte> bytes, kernels::RunningDigest* written) {
@@ -231,14 +235,20 @@ std::size_t Sink::take(std::span<const std::byte> bytes, kernels::RunningDigest*
   // Pieces of half-width results pass through f32 on the way.
   constexpr std::size_t piece_max = 2048;
   float block[piece_max];
+  const auto keep = [&](std::size_t i, std::size_t k) {
+    if (save_to == nullptr) return;
+    *saved = 1;
+    kernels::copy_ahead(save_to + (taken + i) * out_size, to + i * out_size, k * out_size);
+  };
   const auto piecewise = [&](std::size_t some, auto&& put) {
     for (std::size_t i = 0; i < n; i += some) {
       const std::size_t k = std::min(some, n - i);
+      keep(i, k);
       put(i, k);
       if (written != nullptr) written->add(to + i * out_size, k * out_size);
     }
   };
-  const std::size_t few = written == nullptr ? n : digested_at_once / out_size;
+  const std::size_t few = written == nullptr && save_to == nullptr ? n : at_once / out_size;
   switch (mode) {
     case Mode::discard:
       break;
@@ -264,9 +274,11 @@ std::size_t Sink::take(std::span<const std::byte> bytes, kernels::RunningDigest*
       }
       break;
     case Mode::first:
+      keep(0, n);
       kernels::reduce_wide(dtype, redop, variant).first(wide + taken, bytes.data(), mine, n);
       break;
     case Mode::next:
+      keep(0, n);
       kernels::reduce_wide(dtype, redop, variant)
           .next(wide + taken, reinterpret_cast<const float*>(bytes.data()), mine, n);
       break;

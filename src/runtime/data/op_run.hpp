@@ -86,7 +86,7 @@ struct Sink {
   std::byte* dst = nullptr;        // in the user's buffer
   const std::byte* own = nullptr;  // own contribution
   float* wide = nullptr;           // partial sums of half-width floats
-  std::byte* save_to = nullptr;    // keep dst there before it is overwritten
+  std::byte* save_to = nullptr;    // keep dst there before it is overwritten; `take` does so by and by
   std::uint8_t* saved = nullptr;   // and say so here
   bool divide = false;
   std::uint32_t divisor = 1;
@@ -99,7 +99,8 @@ struct Sink {
   // Consumes whole elements from bytes that are aligned to them; gives the number of bytes used. What it writes is
   // added to `written`, if given, while the first cache has it.
   std::size_t take(std::span<const std::byte> bytes, kernels::RunningDigest* written = nullptr);
-  void save();  // before the first byte
+  void save();   // all that is not yet overwritten
+  void leave();  // before it is given up: a piece of which some is overwritten is kept whole
   [[nodiscard]] kernels::Digest digest() const;
   [[nodiscard]] std::size_t bytes() const { return count * in_size; }
 };

@@ -470,7 +470,6 @@ bool Strand::read_into_place() {
 
 // Under the guard: what stands at the front of the scratch buffer.
 void Strand::reduce_scratch(std::size_t bytes) {
-  sink_.save();
   const std::size_t used = fill_sink({scratch(), bytes});
   carried_ = bytes - used;
   if (carried_ > carry_.size()) carried_ = 0;  // a discarding sink that lost its shape: nobody wants these bytes
@@ -487,7 +486,6 @@ void Strand::feed_sink(std::span<const std::byte> bytes) {
   const bool aligned = carried_ == 0 && reinterpret_cast<std::uintptr_t>(bytes.data()) % sink_.in_size == 0 &&
                        bytes.size() % sink_.in_size == 0;
   if (sink_.mode == Sink::Mode::copy || aligned) {
-    sink_.save();
     fill_sink(bytes);
     return;
   }
@@ -838,7 +836,7 @@ bool Strand::send_some() {
 
 void Strand::detach(const OpRun& op, bool alone) {
   const std::lock_guard hold(guard);
-  if (sink_.op.get() == &op) sink_ = Sink{};
+  if (sink_.op.get() == &op) leave_sink();
   const bool half_sent = out_offset_ != 0 && !out.empty() && out.front().op.get() == &op;
   if (half_sent) {
     OutFrame& frame = out.front();
@@ -852,11 +850,17 @@ void Strand::detach(const OpRun& op, bool alone) {
   if (fd_.valid()) ::shutdown(fd_.get(), SHUT_RDWR);  // the io thread notices
 }
 
+// Under the guard.
+void Strand::leave_sink() {
+  sink_.leave();
+  sink_ = Sink{};
+}
+
 void Strand::drop_sink(const OpRun& op) {
   const std::lock_guard hold(guard);
   ++drops_;
   if (sink_.op.get() != &op) return;
-  sink_ = Sink{};
+  leave_sink();
   sink_.dropped = true;
 }
 
@@ -869,7 +873,7 @@ Frames Strand::take_back() {
   for (OutFrame& frame : frames) frame.header.payload_sum = 0;
   out_offset_ = 0;
   ++drops_;  // a sink that its thread has been given and not yet set counts no more either
-  sink_ = Sink{};
+  leave_sink();
   return frames;
 }
 

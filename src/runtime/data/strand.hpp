@@ -169,6 +169,7 @@ class Strand : public std::enable_shared_from_this<Strand> {
   void begin_frame();  // the header is there, or was parked
   void feed(std::span<const std::byte> bytes);
   std::size_t fill_sink(std::span<const std::byte> bytes);
+  void leave_sink();
   void feed_sink(std::span<const std::byte> bytes);
   void reduce_scratch(std::size_t bytes);
   void frame_complete();

@@ -78,6 +78,7 @@ class Pair {
     CHECK((result_ == reduce.sum()));
     CHECK(is_sum());
   }
+  void cancel() { member_->engine().cancel(*op_); }
   Status wait() { return member_->engine().wait(*op_, -1).status; }
   [[nodiscard]] bool is_sum() const {
     bool right = true;
@@ -760,6 +761,35 @@ TEST_CASE("a short frame that must not be taken is not", "[scripted]") {
     first->read();
   } while (ends && !first->ended() && Clock::now() < limit && peer.wait(patience));
   CHECK(first->ended() == ends);
+}
+
+// A strand keeps what it overwrites by and by, and the rest of it only when it is stopped in the middle.
+TEST_CASE("what was half overwritten is given back whole when the operation ends in the middle", "[scripted]") {
+  for (const std::uint32_t step : {0U, 1U}) {
+    CAPTURE(step);
+    Pair pair;
+    ScriptedPeer& peer = pair.peer();
+    const auto usual = peer.open(1);
+    const auto strand = peer.open(2);
+    pair.start(some, true);
+    ScriptedReduce reduce(peer, made(some, of_peer));
+    reduce.say_begin();
+    const Unit unit{2, step};
+    reduce.withhold(unit);
+    strand->count(std::nullopt);
+    strand->send(reduce.header(wire::FrameType::data, unit));
+    say(strand, garbage(Twice::half(reduce.payload(unit), true).size()));
+    if (step == 0) strand->close();  // by that, or by the end of the operation
+    wire::OpState state;
+    state.key = reduce.key();
+    state.params = reduce.params();
+    pair.cancel();
+    peer.change_view(state);
+    const Status status = pair.wait();
+    INFO(status.text());
+    CHECK(status.code() == Code::CANCELLED);
+    CHECK(pair.untouched());
+  }
 }
 
 TEST_CASE("a second Done with another digest ends the operation as diverged, and nothing else", "[scripted]") {
