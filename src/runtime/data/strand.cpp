@@ -342,10 +342,11 @@ void Strand::suit_path(std::int64_t rtt_us) {
   } else if (rtt_us >= far_rtt_us && way_ == Way::unknown) {
     usual_control_ = io::congestion_control(fd_.get());
     if (!io::set_congestion_control(fd_.get(), far_control) && index_ == 1) {  // the others will say the same
-      log::message(log::Subsystem::net, log::Level::info,
-                   "the way to {} is {} ms long, and {} controls congestion on it, which slows down at every loss: this "
-                   "system does not permit {} (net.ipv4.tcp_allowed_congestion_control)",
-                   short_name(peer_), rtt_us / 1000, usual_control_, far_control);
+      log::message(
+          log::Subsystem::net, log::Level::info,
+          "the way to {} is {} ms long, and {} controls congestion on it, which slows down at every loss: this "
+          "system does not permit {} (net.ipv4.tcp_allowed_congestion_control)",
+          short_name(peer_), rtt_us / 1000, usual_control_, far_control);
     }
     io::limit_unsent(fd_.get(), far_unsent_bytes);
     way_ = Way::far;
