@@ -37,6 +37,7 @@ struct Min {
       const V x = a < b ? a : b;
       const V y = b < a ? b : a;
       const V least = reinterpret_cast<V>(reinterpret_cast<Bits>(x) | reinterpret_cast<Bits>(y));
+      // NOLINTNEXTLINE(misc-redundant-expression): a NaN is not equal to itself
       return ((a == a) & (b == b)) ? least : Arithmetic<T, lanes>::nan();
     } else {
       return a < b ? a : b;
@@ -52,6 +53,7 @@ struct Max {
       const V x = a > b ? a : b;
       const V y = b > a ? b : a;
       const V greatest = reinterpret_cast<V>(reinterpret_cast<Bits>(x) & reinterpret_cast<Bits>(y));
+      // NOLINTNEXTLINE(misc-redundant-expression): a NaN is not equal to itself
       return ((a == a) & (b == b)) ? greatest : Arithmetic<T, lanes>::nan();
     } else {
       return a > b ? a : b;

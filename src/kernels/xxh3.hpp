@@ -12,7 +12,8 @@
 namespace hawser::kernels {
 namespace {  // NOLINT(google-build-namespaces)
 
-static_assert(sizeof(XXH3_state_t) <= sizeof(HashState) && alignof(XXH3_state_t) <= alignof(HashState));
+static_assert(sizeof(XXH3_state_t) <= sizeof(HashState));
+static_assert(alignof(XXH3_state_t) <= alignof(HashState));
 XXH3_state_t* xxh3(HashState& state) { return reinterpret_cast<XXH3_state_t*>(&state); }
 const XXH3_state_t* xxh3(const HashState& state) { return reinterpret_cast<const XXH3_state_t*>(&state); }
 
